@@ -1,0 +1,184 @@
+"""Settings: conf/ composed by Hydra, checked by pydantic into one frozen `Config`.
+
+`load()` is called once, at the head of a command or flow run (Hydra's compose keeps global state); everything below
+receives the `Config`, or the part of it that it needs, as a value.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError, model_validator
+
+from oihedge.core.errors import ConfigError
+from oihedge.core.hashing import digest
+from oihedge.core.settings import Count, Instant, Settings
+from oihedge.evaluation.settings import Evaluation
+from oihedge.features.settings import Features
+from oihedge.forecast.settings import Forecast
+from oihedge.hedge.settings import Hedge
+from oihedge.lake.settings import Lake
+from oihedge.market.settings import Market
+from oihedge.quality.settings import Quality
+from oihedge.registry.settings import Registry
+from oihedge.simulator.settings import Simulator
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+
+
+class Schedule(Settings):
+    """When `oihedge serve` runs each flow (cron, UTC)."""
+
+    ingest: str
+    validation: str
+    retrain: str
+    hedge: str
+
+
+class Run(Settings):
+    """This run: its name, its instant, its places."""
+
+    name: str
+    as_of: Instant | None
+    history_days: Count
+    """How much past the demo and a first serve bring in."""
+    targets: Path
+    reports: Path
+    data: Path
+    """Archives, leases and other working files."""
+    label: str
+    """Printed over every table and figure, e.g. `simulated market`."""
+    price_label: str
+
+
+class Config(Settings):
+    """Everything, frozen. `home` is the folder that relative paths start from and is no setting."""
+
+    home: Path
+    run: Run
+    market: Market
+    simulator: Simulator
+    lake: Lake
+    quality: Quality
+    features: Features
+    forecast: Forecast
+    evaluation: Evaluation
+    hedge: Hedge
+    registry: Registry
+    schedule: Schedule
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.evaluation.purge_h < self.forecast.horizon_h:
+            raise ValueError(
+                f"evaluation.purge_h {self.evaluation.purge_h} is below forecast.horizon_h {self.forecast.horizon_h}"
+            )
+        tracked = {venue.id for venue in self.market.venues if venue.kind == "perp"}
+        if self.market.source != "import" and self.evaluation.hedge_venue not in tracked:
+            raise ValueError(
+                f"evaluation.hedge_venue {self.evaluation.hedge_venue!r} is not among the perp venues {sorted(tracked)}"
+            )
+        unknown = sorted(set(self.hedge.portfolio.holdings) - set(self.features.assets))
+        if unknown:
+            raise ValueError(f"hedge.portfolio.holdings has {unknown[0]!r}, which features.assets lacks")
+        return self
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the market behind this run is the embedded one."""
+        return self.market.source == "embedded"
+
+    @property
+    def hash(self) -> str:
+        """Digest of every setting but `home`."""
+        return digest(self.model_dump(mode="json", exclude={"home"}))
+
+    def path(self, relative: Path | str) -> Path:
+        """Resolve a settings path against `home`."""
+        return self.home / relative
+
+
+def load(
+    overrides: Sequence[str] = (), *, experiment: str | None = None, home: Path = ROOT, conf: Path = CONF
+) -> Config:
+    """Compose conf/ with an experiment and overrides.
+
+    Args:
+        overrides: Hydra overrides, e.g. `hedge.limits.max_ratio=1.2` or `forecast=persistence`; they win.
+        experiment: name of a file in conf/experiment/, or a path to a user's own .yaml file.
+        home: folder that relative paths start from.
+        conf: configuration root.
+
+    Raises:
+        ConfigError: naming the unknown setting, group or file, or the value that does not fit.
+    """
+    raw = _compose(list(overrides), experiment, conf)
+    raw["home"] = str(home.resolve())
+    try:
+        return Config.model_validate_json(json.dumps(raw))
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+
+
+def _compose(overrides: list[str], experiment: str | None, conf: Path) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    with _experiment_overrides(experiment, conf) as chosen:
+        try:
+            with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+                composed = compose("config", overrides=[*chosen, *overrides])
+            return dict(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+        except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
+            raise ConfigError(_one_line(error), do="see conf/ for the settings there are") from None
+
+
+@contextmanager
+def _experiment_overrides(experiment: str | None, conf: Path) -> Iterator[list[str]]:
+    """Yield the Hydra overrides that select the experiment; a user's file is lent to Hydra as a group of its own."""
+    if experiment is None:
+        yield []
+    elif "/" not in experiment and not experiment.endswith((".yaml", ".yml")):
+        if not (conf / "experiment" / f"{experiment}.yaml").is_file():
+            names = ", ".join(sorted(path.stem for path in (conf / "experiment").glob("*.yaml")))
+            raise ConfigError(
+                f"unknown experiment {experiment!r}", expected=f"one of {names}, or a path to a .yaml file"
+            )
+        yield [f"+experiment={experiment}"]
+    else:
+        source = Path(experiment)
+        if not source.is_file():
+            raise ConfigError(f"experiment file {experiment} is not there", do="check the path")
+        with tempfile.TemporaryDirectory() as lent:
+            (Path(lent) / "experiment").mkdir()
+            shutil.copy(source, Path(lent) / "experiment" / "of_user.yaml")
+            yield [f"hydra.searchpath=[file://{lent}]", "+experiment@_global_=of_user"]
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) if lines else type(error).__name__
+
+
+def _first_problem(error: ValidationError) -> str:
+    first, count = error.errors()[0], error.error_count()
+    where = ".".join(str(part) for part in first["loc"]) or "settings"
+    message = first["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    return f"{where}: {message}{value}" + (f" (and {count - 1} more)" if count > 1 else "")
+
+
+def effective_as_of(config: Config, given: datetime | None, now: datetime) -> datetime:
+    """Return the instant a job works at: the one given, else the run's, else `now`."""
+    return given or config.run.as_of or now

@@ -1,0 +1,1 @@
+"""Scores, walk-forward, hedge backtest, gates, figures and report."""

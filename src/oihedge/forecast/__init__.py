@@ -1,0 +1,1 @@
+"""Windows, forecasters, training and prediction; the only door to torch, lightning and pytorch_forecasting."""

@@ -1,0 +1,1 @@
+"""Signals, tiers, sizing, limits, targets: pure functions."""

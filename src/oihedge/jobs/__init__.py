@@ -1,0 +1,1 @@
+"""Plain functions that wire rooms together, one module a job."""

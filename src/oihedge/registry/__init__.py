@@ -1,0 +1,1 @@
+"""Runs, models, aliases, ledger, rollback; the only door to mlflow."""
