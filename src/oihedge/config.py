@@ -86,7 +86,7 @@ class Config(Settings):
             raise ValueError(
                 f"evaluation.hedge_venue {self.evaluation.hedge_venue!r} is not among the perp venues {sorted(tracked)}"
             )
-        unknown = sorted(set(self.hedge.portfolio.holdings) - set(self.features.assets))
+        unknown = sorted(set(self.hedge.portfolio.quantities) - set(self.features.assets))
         if unknown:
             raise ValueError(f"hedge.portfolio.holdings has {unknown[0]!r}, which features.assets lacks")
         return self

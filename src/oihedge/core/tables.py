@@ -67,20 +67,22 @@ QUARANTINE = _table(
     {"table": _S, "source_key": _S, "reason": _S, "venue": _S, "symbol": _S, "ts": UTC_TIME, "payload": _S}, "venue symbol ts",
 )  # fmt: skip
 """Rows kept out of validated tables, whole (payload is the row as JSON), with the reason."""
-FEATURES = _table("features", "asset ts", {"asset": _S, "ts": UTC_TIME}, open=True)
-"""One row per asset and hour; the feature columns are listed by features.columns()."""
+FEATURES = _table("features", "spec asset ts", {"spec": _S, "asset": _S, "ts": UTC_TIME}, open=True)
+"""One row per asset and hour; spec is the digest of the feature settings, whose columns features.columns() lists."""
 FORECASTS = _table(
-    "forecasts", "model asset ts", {"model": _S, "asset": _S, "ts": UTC_TIME, "p_unwind": _F}, "p_unwind", open=True
+    "forecasts", "model asset ts", {"model": _S, "asset": _S, "ts": UTC_TIME, "p_unwind": _F}, "p_unwind"
 )
-"""The live forecast of a model for one asset at ts: p_unwind and the quantiles at the horizon."""
+"""What a model said live about one asset at ts."""
+DECISION_INPUTS = _table("decision_inputs", "decision_id", {"decision_id": _S, "as_of": UTC_TIME, "inputs": _S})
+"""What a decision is made from (settings, versions, positions, markets, model, tier state) as JSON; written before it."""
 DECISIONS = _table(
     "decisions", "decision_id",
-    {"decision_id": _S, "portfolio": _S, "as_of": UTC_TIME, "status": _S, "payload": _S, "inputs": _S},
+    {"decision_id": _S, "portfolio": _S, "as_of": UTC_TIME, "status": _S, "payload": _S, "state": _S},
 )  # fmt: skip
-"""payload: the decision file's bytes as text; inputs: what it was decided from (positions, markets, tier state, versions) as JSON."""
+"""payload: the decision file's bytes as text; state: where each asset's tier machine stands after it, as JSON."""
 
 TABLES: Mapping[str, Table] = MappingProxyType(
-    {t.name: t for t in (OHLCV, OPEN_INTEREST, FUNDING, QUARANTINE, FEATURES, FORECASTS, DECISIONS)}
+    {t.name: t for t in (OHLCV, OPEN_INTEREST, FUNDING, QUARANTINE, FEATURES, FORECASTS, DECISION_INPUTS, DECISIONS)}
 )
 MARKET_TABLES: tuple[Table, ...] = (OHLCV, OPEN_INTEREST, FUNDING)
 

@@ -17,6 +17,18 @@ class Costs(Settings):
     """Constant part, as a fraction of notional."""
 
 
+class Baselines(Settings):
+    """The plain hedges that move."""
+
+    window_h: Annotated[int, Field(ge=24)]
+    """Past hours from which minimum variance and volatility target are estimated."""
+    rebalance_h: Count
+    volatility_target: Positive
+    """Annual volatility of what stays unhedged."""
+    max_ratio: Annotated[float, Field(gt=0, le=2)]
+    """Cap of any baseline, also once rescaled."""
+
+
 class Gates(Settings):
     """Thresholds of promotion; nothing loosens them at run time."""
 
@@ -33,6 +45,9 @@ class Gates(Settings):
     """Upper bound of the block-bootstrap interval of CVaR 95 (policy - rescaled baseline) must be at or below."""
     confidence: Share
     bootstrap_draws: Count
+    bootstrap_block_h: Count
+    """Length of the moving blocks; several times the 24 h of the overlapping returns."""
+    bootstrap_seed: int
     max_volatility_excess: Annotated[float, Field(ge=0)]
     max_drawdown_excess: Annotated[float, Field(ge=0)]
     max_return_shortfall: Annotated[float, Field(ge=0)]
@@ -47,4 +62,5 @@ class Evaluation(Settings):
     latency_s: Annotated[float, Field(ge=0)]
     hedge_venue: str
     costs: Costs
+    baselines: Baselines
     gates: Gates

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from oihedge.core.settings import Count, Settings
 
@@ -18,8 +20,29 @@ class Features(Settings):
     """The leg whose price gives the basis."""
     oi_venues: tuple[str, ...]
     funding_venues: tuple[str, ...]
+    """Empty: the features do without funding."""
     divergence_window_h: Count
     gap_window_h: Count
     z_window_h: Count
+    rank_window_h: Count
+    """How far back `oi_divergence_rank` looks."""
     max_oi_age_h: Count
-    """An OI snapshot older than this is missing, not carried on."""
+    """An OI snapshot as old as this or older is missing, not carried on."""
+    max_funding_age_h: Count
+    """A funding payment as old as this or older is missing: above the longest interval of the venues."""
+    funding_clock_h: Count
+    """Interval of the perp venue's funding, from 00:00 UTC; a known-future input."""
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        for name in ("assets", "oi_venues", "funding_venues"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} names one twice: {', '.join(values)}")
+        if not self.assets:
+            raise ValueError("assets is empty; name at least one, e.g. [BTC]")
+        if not self.oi_venues:
+            raise ValueError(
+                "oi_venues is empty; open interest is what this project hedges by: name at least one venue"
+            )
+        return self

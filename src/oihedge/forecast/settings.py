@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from oihedge.core.settings import Count, Positive, Settings, Share
 
@@ -31,6 +31,14 @@ class Forecast(Settings):
     """Wall-clock ceiling of one fit; reaching it is reported on the run."""
     gradient_clip: Positive
     patience: Count
+    validation_share: Annotated[float, Field(gt=0, lt=0.5)]
+    """Newest share of the training window, held back (purged by the horizon) for early stopping."""
+    validation_windows: Count
+    """Evenly spaced windows of the held-back tail that each epoch is judged on."""
+    calibration_stride_h: Count
+    """Every how many hours of the calibration block a forecast is made; neighbouring hours overlap almost wholly."""
+    threads: Count
+    """Torch threads while fitting and predicting: weights are the same on one machine only for the same number."""
     seed: int
     scenario_paths: Count
     min_train_rows: Count
@@ -42,4 +50,6 @@ class Forecast(Settings):
         q = self.quantiles
         if list(q) != sorted(set(q)) or 0.5 not in q or not all(0 < level < 1 for level in q):
             raise ValueError("quantiles must rise strictly inside (0, 1) and contain 0.5")
+        if len(q) < 3 or len({f"{100 * level:02.0f}" for level in q}) < len(q):
+            raise ValueError("quantiles must be at least three and differ in whole percents, which name their columns")
         return self

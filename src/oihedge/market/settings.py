@@ -33,3 +33,7 @@ class Market(Settings):
     attempts: Count
     backoff_s: Positive
     max_backoff_s: Positive
+    max_pause_s: Positive
+    """A venue that asks for a longer pause than this (Retry-After) is given up for this run."""
+    concurrency: Count
+    """Requests in flight per venue; the pace within that is ccxt's own throttle."""

@@ -1,0 +1,80 @@
+# Each target makes the environment it needs (tools/environment.py); quick when it is there already.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3.11
+VENV ?= .venv
+# A further package index, for the CPU build of torch (see README).
+TORCH_INDEX ?=
+# The folder with recorded market data that `make real` reads.
+REALDATA ?= ../shared/realdata
+# Candles first: they give the price by which open interest in USD becomes coins.
+REAL_SPECS := candles funding open_interest
+# Passed on: make demo ARGS="--home /tmp/x", make test ARGS="-k hedge".
+ARGS ?=
+
+RUN := $(VENV)/bin
+export DO_NOT_TRACK := true
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+.PHONY: venv
+venv: ## Make the virtual environment from the lock
+	@$(PYTHON) -c '' 2>/dev/null || { echo "make: $(PYTHON) is not there: install Python 3.11, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) tools/environment.py "$(VENV)" --torch-index "$(TORCH_INDEX)"
+
+.PHONY: demo
+demo: venv ## The whole loop on the embedded market: data, model, gates, decision, report
+	@$(RUN)/oihedge demo $(ARGS)
+
+.PHONY: up
+up: venv ## Prefect's and MLflow's pages over what the demo left
+	@$(RUN)/oihedge up $(ARGS)
+
+.PHONY: serve
+serve: venv ## Run the flows on their schedules
+	@$(RUN)/oihedge serve $(ARGS)
+
+.PHONY: real
+real: ## Retrain and evaluate on recorded market data (REALDATA=folder)
+	@test -d "$(REALDATA)" || { echo "make real: no recorded data at $(REALDATA): set REALDATA=folder (README names the public sources)" >&2; exit 3; }
+	@$(MAKE) venv
+	@$(RUN)/oihedge import --experiment real_perps --folder "$(REALDATA)" $(REAL_SPECS:%=--spec conf/import/perps_2025_%.yaml)
+	@$(RUN)/oihedge validate --experiment real_perps
+	@$(RUN)/oihedge retrain --experiment real_perps $(ARGS)
+
+.PHONY: test
+test: venv ## The tests, with coverage
+	@$(RUN)/python -m pytest -m "not long" --cov --cov-report=term $(ARGS)
+
+.PHONY: test-long
+test-long: venv ## The long tests: browser, processes killed half-way
+	@$(RUN)/python -m pytest -m long $(ARGS)
+
+.PHONY: lint
+lint: venv ## Style, types and the borders between the rooms
+	@$(RUN)/ruff format --check .
+	@$(RUN)/ruff check .
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports
+
+.PHONY: format
+format: venv ## Let ruff write the style
+	@$(RUN)/ruff format .
+	@$(RUN)/ruff check --fix .
+
+.PHONY: check
+check: lint test ## What a change must pass
+
+.PHONY: lock
+lock: venv ## Write constraints.txt anew from what is installed
+	@{ sed -n '/^#/p' constraints.txt; $(RUN)/pip freeze --all --exclude-editable --exclude pip | sed -E 's/^(torch==[^+]+)\+.*/\1/' | LC_ALL=C sort -f; } > constraints.new
+	@mv constraints.new constraints.txt
+
+.PHONY: clean
+clean: ## Remove what the tools cached; data, models and the environment stay
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov build

@@ -1,0 +1,71 @@
+"""The command `oihedge`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from oihedge.core.errors import OihedgeError
+
+STOPPED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; what goes wrong is one line on standard error, never a traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    if not given:
+        _run(["--help"])
+        return 2
+    if not debug and not sys.warnoptions:
+        warnings.simplefilter("ignore")  # third parties' deprecations are for the tests, where each is listed
+    try:
+        return _run([word for word in given if word != "--debug"])
+    except OihedgeError as error:
+        return _end(str(error), error.exit_code, error if debug else None)
+    except KeyboardInterrupt:
+        return _end("stopped", STOPPED, None)
+    except Exception as error:  # the last line of defence: one line, and the traceback where it can be read
+        if hasattr(error, "format_message"):  # typer's own: a wrong option or argument
+            return _end(_usage(error), 2, None)
+        if debug:
+            return _end(f"unexpected {type(error).__name__}", 1, error)
+        return _end(f"unexpected {type(error).__name__}: {_first_line(error)}; traceback: {_log(error)}", 1, None)
+
+
+def _run(arguments: list[str]) -> int:
+    from oihedge.cli.app import app
+
+    code = app(args=arguments, prog_name="oihedge", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _end(line: str, code: int, error: BaseException | None) -> int:
+    if error is not None:
+        traceback.print_exception(error, file=sys.stderr)
+    sys.stderr.write(f"oihedge: {line}\n")
+    return code
+
+
+def _usage(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "oihedge"
+    message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined]
+    return f"{message.rstrip('.')}; see {command} --help"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else "no message"
+
+
+def _log(error: Exception) -> Path:
+    from oihedge.cli.session import log_folder
+
+    path = log_folder() / "error.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(traceback.format_exception(error)))
+    return path

@@ -1,0 +1,124 @@
+"""Verbs that run flows against this home's Prefect server, so that their runs are there to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from oihedge.cli import tables
+from oihedge.cli.app import app
+from oihedge.cli.session import AsJson, AsOf, Experiment, Home, Overrides, Session, opened
+from oihedge.core.clock import SystemClock, parse_instant
+from oihedge.servers.prefect import prefect_running
+
+Start = Annotated[str, typer.Option("--start", metavar="DATE", help="First day, UTC.")]
+End = Annotated[str, typer.Option("--end", metavar="DATE", help="The day after the last, UTC.")]
+
+
+@app.command(epilog="Example: oihedge demo")
+def demo(
+    overrides: Overrides = None,
+    experiment: Experiment = "demo",
+    home: Home = None,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole loop on the embedded market. Data, model, gates, decision, report."""
+    with opened(overrides, experiment, home, as_of, as_json) as session:
+        _cycle(session)
+        if not as_json:
+            session.progress.begin("`oihedge up` shows the runs, figures and models in a browser")
+
+
+@app.command(epilog="Example: oihedge cycle market=ccxt")
+def cycle(
+    overrides: Overrides = None,
+    experiment: Experiment = None,
+    home: Home = None,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run every step once, from ingest to report. A gate that refuses is no failure."""
+    with opened(overrides, experiment, home, as_of, as_json) as session:
+        _cycle(session)
+
+
+@app.command(epilog="Example: oihedge backfill --start 2025-01-01 --end 2025-03-01")
+def backfill(
+    start: Start,
+    end: End,
+    overrides: Overrides = None,
+    experiment: Experiment = None,
+    home: Home = None,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fill a past range, oldest day first. Says what only an archive can give."""
+    first, last = parse_instant(start, "--start"), parse_instant(end, "--end")
+    with opened(overrides, experiment, home, as_of, as_json) as session, flows_ready(session):
+        from flows.backfill import backfill as flow
+
+        result = flow(
+            first.date(),
+            last.date(),
+            session.overrides,
+            session.experiment,
+            str(session.config.home),
+            session.given_as_of,
+        )
+        session.show(result, tables.came_in)
+
+
+@app.command(epilog="Example: oihedge serve market=ccxt")
+def serve(overrides: Overrides = None, experiment: Experiment = None, home: Home = None) -> None:
+    """Run the flows on their schedules until stopped. One `serve` per home."""
+    from oihedge.jobs.lease import lease
+
+    with (
+        opened(overrides, experiment, home, None, False) as session,
+        lease(session.config, "serve", doing="oihedge serve"),
+        embedded_market(session) as market_url,
+        prefect_running(session.config.home) as url,
+    ):
+        from flows.serving import serve_flows
+
+        session.progress.begin(f"Prefect: {url}")
+        serve_flows(session.config, overrides=session.overrides, experiment=session.experiment, market_url=market_url)
+
+
+def _cycle(session: Session) -> None:
+    with flows_ready(session):
+        from flows.cycle import cycle as flow
+
+        result = flow(session.overrides, session.experiment, str(session.config.home), session.given_as_of)
+    session.show(result, tables.cycled)
+
+
+@contextmanager
+def flows_ready(session: Session) -> Iterator[None]:
+    """Have this home's Prefect server up and the flows' progress told, for the length of the block."""
+    session.progress.begin("Prefect server")
+    with prefect_running(session.config.home, quiet=True):
+        from flows import corridor
+
+        with corridor.telling(session.progress):
+            try:
+                yield
+            finally:
+                corridor.drain()
+
+
+@contextmanager
+def embedded_market(session: Session) -> Iterator[str | None]:
+    """Serve the embedded market beside the flows, by the clock that their schedules follow; None for real venues."""
+    if not session.config.simulated:
+        yield None
+        return
+    from oihedge.jobs.opening import serving
+
+    with serving(session.config, SystemClock()) as url:
+        session.progress.begin(f"embedded market: {url}")
+        yield url

@@ -1,0 +1,218 @@
+"""Figures of the evaluation, drawn on the Agg canvas without pyplot; imported late, for matplotlib is slow to load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from oihedge.core.types import Gate
+from oihedge.evaluation.figure_style import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    STRATEGY_LOOKS,
+    canvas,
+    date_axis,
+    percent_axis,
+    shade,
+    title,
+)
+from oihedge.evaluation.gates import NO_CHAMPION
+from oihedge.evaluation.grid import Floats
+from oihedge.evaluation.scores import quantile_column
+from oihedge.evaluation.strategies import POLICY
+from oihedge.evaluation.walk_forward import Evaluated
+
+FAN_TARGETS = {"log_return": "hourly return", "log_oi": "hourly OI change"}
+
+
+def strategies_equity(evaluated: Evaluated, label: str) -> Figure:
+    """Draw each strategy's chained NAV (start = 1) and its drawdown over the unseen windows."""
+    figure, (top, low) = canvas(2, 1, size=(10, 6.4), ratios=(2.4, 1), sharex=True)
+    for name, look in STRATEGY_LOOKS.items():
+        if name in evaluated.ledgers:
+            ledger = evaluated.ledgers[name]
+            path = np.cumprod(1 + ledger["ret"].to_numpy())
+            fall = path / np.maximum.accumulate(np.maximum(path, 1.0)) - 1
+            at = _naive(ledger["ts"])
+            top.plot(at, path, label=name, **look)
+            low.plot(at, fall, **look)
+    for axes in (top, low):
+        for fold in evaluated.folds[1:]:
+            axes.axvline(fold.test_start.replace(tzinfo=None), color=GREY, lw=0.8, ls=(0, (2, 3)))
+    top.set_ylabel("NAV, start = 1")
+    low.set_ylabel("drawdown")
+    percent_axis(low)
+    date_axis(low)
+    top.legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
+    days = (
+        f"{evaluated.oos_days:.0f} out-of-sample days, {len(evaluated.folds)} folds, net of fees, slippage and funding"
+    )
+    title(figure, "Equity of the strategies", label, days)
+    return figure
+
+
+def ratio_over_market(evaluated: Evaluated, features: pl.DataFrame, asset: str, label: str) -> Figure:
+    """Draw an asset's price, open interest and the policy's hedge ratio over the unseen windows."""
+    first, last = evaluated.folds[0].test_start, evaluated.folds[-1].test_end
+    rows = features.filter(pl.col("asset") == asset, pl.col("ts").is_between(first, last)).sort("ts")
+    held = evaluated.applied.filter(pl.col("asset") == asset).sort("ts")
+    figure, (price, interest, ratio) = canvas(3, 1, size=(10, 7), ratios=(1.2, 1, 1), sharex=True)
+    at = _naive(rows["ts"])
+    price.plot(at, _floats(rows["spot_price"]), color=INK, lw=1.1)
+    price.set_ylabel(f"{asset} price")
+    interest.plot(at, _floats(rows["oi_base"]), color=ORANGE, lw=1.1)
+    interest.set_ylabel("OI, coins")
+    for name in ("static_twin_expost", "signal_rule", POLICY):
+        own = held.filter(pl.col("strategy") == name)
+        ratio.step(_naive(own["ts"]), own["ratio"].to_numpy(), where="pre", label=name, **STRATEGY_LOOKS[name])
+    ratio.set_ylabel("hedge ratio")
+    ratio.set_ylim(-0.03, max(1.03, float(held["ratio"].max() or 0) + 0.03))  # type: ignore[arg-type]
+    ratio.legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
+    _shade_tiers(evaluated, asset, (price, interest, ratio))
+    date_axis(ratio)
+    title(figure, f"Hedge ratio over price and open interest: {asset}", label, "shaded: tier 2 and above")
+    return figure
+
+
+def quantile_fan(
+    evaluated: Evaluated, features: pl.DataFrame, asset: str, quantiles: Sequence[float], label: str
+) -> Figure:
+    """Draw what was forecast and what came at the hour of highest p_unwind of each unseen window."""
+    own = evaluated.forecasts.filter(pl.col("asset") == asset)
+    chosen = [_loudest(own.filter(pl.col("fold") == fold.index)) for fold in evaluated.folds]
+    figure, panels = canvas(len(FAN_TARGETS), len(chosen), size=(10, 5.6), sharey="row", sharex=True)
+    outcome = features.filter(pl.col("asset") == asset).sort("ts")
+    for row, (target, name) in enumerate(FAN_TARGETS.items()):
+        for column, instant in enumerate(chosen):
+            axes = panels[row][column]
+            _fan(axes, own.filter(pl.col("ts") == instant).sort("step"), outcome, target, quantiles)
+            percent_axis(axes)
+            if column == 0:
+                axes.set_ylabel(name)
+            if row == 0:
+                p_unwind = float(own.filter(pl.col("ts") == instant)["p_unwind"][0])
+                axes.set_title(f"{instant:%Y-%m-%d %H:%M}, p_unwind {p_unwind:.2f}", fontsize=9, color=INK)
+            else:
+                axes.set_xlabel("hours ahead")
+    panels[0][-1].legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
+    title(figure, f"Forecast quantiles on unseen windows: {asset}", label, "each fold's hour of highest p_unwind")
+    return figure
+
+
+def gate_table(gates: Sequence[Gate], label: str) -> Figure:
+    """Draw the gates as a table: name, value, rule, verdict."""
+    figure, axes = canvas(1, 1, size=(10, 1.1 + 0.32 * (len(gates) + 1)))
+    axes.set_axis_off()
+    axes.set_xlim(-0.012, 1)
+    axes.set_ylim(len(gates) + 0.6, -0.7)
+    columns = (0.0, 0.37, 0.44, 0.92)
+    for x, text, side in zip(
+        columns, ("gate", "value", "rule", "verdict"), ("left", "right", "left", "left"), strict=True
+    ):
+        axes.text(x, -0.2, text, fontsize=9, color=GREY, ha=side, va="center")
+    for row, gate in enumerate(gates):
+        y = row + 0.5
+        colour = BLUE if gate.passed else ORANGE
+        axes.axhspan(row + 0.02, row + 0.98, color=colour, alpha=0.05 if gate.passed else 0.16, lw=0)
+        axes.text(columns[0], y, gate.name, fontsize=9, va="center", color=INK)
+        axes.text(columns[1], y, f"{gate.value:.4f}", fontsize=9, va="center", ha="right", color=INK)
+        axes.text(
+            columns[2],
+            y,
+            _shortened(gate.detail if gate.detail == NO_CHAMPION else gate.rule, 72),
+            fontsize=8,
+            va="center",
+            color=INK,
+        )
+        verdict = "passed" if gate.passed else "REFUSED"
+        axes.text(columns[3], y, verdict, fontsize=9, va="center", color=colour, weight="bold")
+    failed = sum(not gate.passed for gate in gates)
+    title(
+        figure, "Promotion gates", label, f"{len(gates) - failed} of {len(gates)} passed" if gates else "none was run"
+    )
+    return figure
+
+
+def reliability(scores: Mapping[str, Any], label: str) -> Figure:
+    """Draw observed frequency over p_unwind, with the count of forecasts in each bin."""
+    model = scores["model"]
+    figure, (axes, counts) = canvas(2, 1, size=(6.4, 6.4), ratios=(3, 1), sharex=True)
+    bins = model["reliability"]
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls=(0, (4, 3)), label="perfect")
+    axes.axhline(model["base_rate"], color=PALE, lw=1.4, label="base rate")
+    axes.plot([one["p"] for one in bins], [one["observed"] for one in bins], "o-", color=BLUE, lw=1.8, label="model")
+    axes.set_ylabel("observed share of unwinds")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.legend(loc="upper left")
+    counts.bar([one["p"] for one in bins], [one["count"] for one in bins], width=0.04, color=BLUE, alpha=0.7)
+    counts.set_yscale("log")
+    counts.set_ylabel("forecasts")
+    counts.set_xlabel("p_unwind")
+    note = f"Brier skill {model['brier_skill']:+.3f}, {model['distinct_events']} separate unwinds (hours overlap)"
+    title(figure, "Reliability of p_unwind", label, note)
+    return figure
+
+
+def loss_curve(epochs: Sequence[Mapping[str, float]], label: str) -> Figure:
+    """Draw every metric of `epochs` (one mapping per epoch) whose name holds "loss"."""
+    figure, axes = canvas(1, 1, size=(7.2, 4.2))
+    names = sorted({name for metrics in epochs for name in metrics if "loss" in name})
+    for name, colour in zip(names, (BLUE, ORANGE, GREY, PALE, INK), strict=False):
+        points = [(epoch + 1, metrics[name]) for epoch, metrics in enumerate(epochs) if name in metrics]
+        axes.plot([x for x, _ in points], [y for _, y in points], "o-", ms=3.5, lw=1.6, color=colour, label=name)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("quantile loss")
+    if names:
+        axes.legend(loc="upper right")
+    title(figure, "Training", label, f"{len(epochs)} epochs")
+    return figure
+
+
+def _fan(axes: Axes, forecast: pl.DataFrame, outcome: pl.DataFrame, target: str, quantiles: Sequence[float]) -> None:
+    step = forecast["step"].to_numpy()
+    levels = sorted(quantiles)
+    for depth in range(len(levels) // 2):
+        low, high = (_floats(forecast[quantile_column(target, level)]) for level in (levels[depth], levels[-1 - depth]))
+        name = f"{100 * (levels[-1 - depth] - levels[depth]):g} %"
+        axes.fill_between(step, low, high, color=BLUE, alpha=0.13 + 0.1 * depth, lw=0, label=name)
+    axes.plot(step, _floats(forecast[quantile_column(target, 0.5)]), color=BLUE, lw=1.6, label="median")
+    at = forecast.select("step", (pl.col("ts") + pl.duration(hours="step")).alias("ts"))
+    came = at.join(outcome.select("ts", target), on="ts", how="left").sort("step")
+    axes.plot(came["step"].to_numpy(), _floats(came[target]), "o", color=ORANGE, ms=3.2, label="came")
+    axes.axhline(0, color=GREY, lw=0.7)
+
+
+def _loudest(forecasts: pl.DataFrame) -> datetime:
+    ranked = forecasts.sort(["p_unwind", "ts"], descending=[True, False], nulls_last=True)
+    found: datetime = ranked["ts"][0]
+    return found
+
+
+def _shade_tiers(evaluated: Evaluated, asset: str, panels: Sequence[Axes]) -> None:
+    if "tier" not in evaluated.decisions.columns:
+        return
+    rows = evaluated.decisions.filter(pl.col("asset") == asset).sort("ts")
+    shade(panels, _naive(rows["ts"]), rows["tier"].to_numpy() >= 2)
+
+
+def _naive(ts: pl.Series) -> Any:
+    return ts.dt.replace_time_zone(None).to_numpy()
+
+
+def _floats(values: pl.Series) -> Floats:
+    return np.asarray(values.cast(pl.Float64).fill_null(np.nan).to_numpy(), dtype=np.float64)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -1,0 +1,62 @@
+"""Fit a forecaster on feature rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+import polars as pl
+
+from oihedge.core.protocols import EpochReporter, FittedModel
+from oihedge.forecast.blocks import cut_blocks
+from oihedge.forecast.panel import Roles
+from oihedge.forecast.persistence import fit_persistence
+from oihedge.forecast.settings import Forecast
+
+
+class Fitted(FittedModel, Protocol):
+    """A FittedModel fresh from training; `facts` tell how that went (plain JSON values, seconds among them)."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How the fit went."""
+        ...
+
+
+def quiet(epoch: int, metrics: Mapping[str, float]) -> None:
+    """Be an EpochReporter that says nothing."""
+
+
+def fit(
+    features: pl.DataFrame, roles: Roles, settings: Forecast, *,
+    train_start: datetime, train_end: datetime, calibration_end: datetime, report: EpochReporter = quiet,
+) -> Fitted:  # fmt: skip
+    """Fit the model that `settings.model` names.
+
+    Trains on rows in [train_start, train_end]; p_unwind is calibrated on instants in (train_end + horizon,
+    calibration_end - horizon], whose labels are complete by calibration_end. No row after calibration_end is read.
+    Rows with a null input split the history: no window spans one.
+
+    Args:
+        features: rows (asset, ts, inputs, log_return, log_oi), hourly.
+        roles: which columns are inputs, known ahead or not.
+        settings: model, sizes and bounds of the training.
+        train_start: first instant of the training window.
+        train_end: last instant of the training window.
+        calibration_end: last instant that may be read.
+        report: told each epoch's train_loss and val_loss.
+
+    Raises:
+        SchemaError: if a column is missing or not numeric.
+        DataError: for NaN or infinite values, an empty column, a constant target or too little history.
+        ModelError: if training gave no finite loss.
+    """
+    blocks = cut_blocks(
+        features, roles, settings, train_start=train_start, train_end=train_end, calibration_end=calibration_end
+    )
+    if settings.model == "persistence":
+        return fit_persistence(blocks, roles, settings)
+    from oihedge.forecast.tft import fit_tft
+
+    return fit_tft(blocks, roles, settings, report)

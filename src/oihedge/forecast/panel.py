@@ -1,0 +1,189 @@
+"""Feature rows as one dense hourly matrix: what every model of this room reads.
+
+Rows of one asset follow each other hour by hour without a hole; a missing hour or value is NaN there and never filled,
+so that a window is usable exactly when all its cells are numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from oihedge.core.clock import iso
+from oihedge.core.errors import DataError, SchemaError
+
+TARGETS = ("log_return", "log_oi")
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_HOUR_US = 3_600_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Roles(Protocol):
+    """Which feature columns a model reads: `known` ahead of time (calendar, funding clock) and `unknown`."""
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Columns whose values are known for the hours ahead."""
+        ...
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Columns known only up to the instant of the forecast."""
+        ...
+
+
+def input_columns(roles: Roles) -> tuple[str, ...]:
+    """Return the model's inputs in order: known, unknown, and the targets' own history where `unknown` lacks it."""
+    names = [*roles.known, *roles.unknown]
+    return tuple(dict.fromkeys([*names, *(target for target in TARGETS if target not in names)]))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Hourly values, assets stacked one after the other.
+
+    `values` (rows, columns) with NaN for missing; `asset` (rows,) index into `assets`; `hour` (rows,) hours since 1970.
+    """
+
+    assets: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: Floats
+    asset: Ints
+    hour: Ints
+
+    def select(self, names: Sequence[str]) -> Floats:
+        """Return the columns `names` as (rows, names)."""
+        return self.values[:, [self.columns.index(name) for name in names]]
+
+    def complete(self, names: Sequence[str]) -> Mask:
+        """Tell per row whether every column in `names` is a number."""
+        return np.asarray(np.isfinite(self.select(names)).all(axis=1))
+
+    def run_until(self, good: Mask) -> Ints:
+        """Count, per row, the unbroken good rows of its asset that end with it."""
+        rows = np.arange(len(good))
+        first = np.append(True, self.asset[1:] != self.asset[:-1]) if len(good) else np.zeros(0, bool)
+        broken = np.where(~good, rows, np.where(first, rows - 1, -1))
+        return np.asarray(rows - np.maximum.accumulate(broken), dtype=np.int64)
+
+    def run_after(self, good: Mask) -> Ints:
+        """Count, per row, the unbroken good rows of its asset that follow it."""
+        flipped = Panel(self.assets, self.columns, self.values[:0], self.asset[::-1], self.hour[::-1])
+        here = flipped.run_until(good[::-1])[::-1]
+        same = np.append(self.asset[1:] == self.asset[:-1], False)
+        return np.where(same, np.append(here[1:], 0), 0)
+
+
+def hour_of(instant: datetime) -> int:
+    """Return the whole hours from 1970 to `instant`.
+
+    Raises:
+        DataError: if `instant` is not on the hour.
+    """
+    since = instant.astimezone(UTC) - _EPOCH
+    if since % timedelta(hours=1):
+        raise DataError(f"no feature row can stand at {iso(instant)}", expected="an instant on the hour")
+    return since // timedelta(hours=1)
+
+
+def build_panel(features: pl.DataFrame, columns: Sequence[str], assets: Sequence[str] | None = None) -> Panel:
+    """Lay feature rows out as a `Panel`.
+
+    Args:
+        features: rows (asset, ts, columns...); null, NaN and infinity all become NaN.
+        columns: the columns to keep, numeric.
+        assets: the assets a model knows, in its order; all in `features`, sorted, when None.
+
+    Raises:
+        SchemaError: if a column is missing or not numeric, or `ts` carries no zone.
+        DataError: if a row is of an unknown asset, stands off the hour, or is there twice.
+    """
+    _check_columns(features, columns)
+    keyed = _keyed(features)
+    found = sorted(keyed["asset"].unique())
+    known = tuple(found) if assets is None else tuple(assets)
+    strange = [name for name in found if name not in known]
+    if strange:
+        raise DataError(
+            f"asset {strange[0]!r} was not in the training rows",
+            expected=f"one of {', '.join(known)}",
+            do="retrain with it or leave its rows out",
+        )
+    parts = [_lay_out(keyed.filter(pl.col("asset") == name), columns) for name in known]
+    return Panel(
+        assets=known,
+        columns=tuple(columns),
+        values=np.concatenate([values for values, _ in parts]) if parts else np.zeros((0, len(columns))),
+        asset=np.repeat(np.arange(len(known)), [len(hours) for _, hours in parts]).astype(np.int64),
+        hour=np.concatenate([hours for _, hours in parts]) if parts else np.zeros(0, np.int64),
+    )
+
+
+def _check_columns(features: pl.DataFrame, columns: Sequence[str]) -> None:
+    missing = [name for name in ("asset", "ts", *columns) if name not in features.columns]
+    if missing:
+        raise SchemaError(
+            f"feature rows lack column {missing[0]!r}",
+            expected=", ".join(("asset", "ts", *columns)),
+            got=", ".join(features.columns),
+        )
+    for name in columns:
+        if not (features.schema[name].is_numeric() or features.schema[name] in (pl.Boolean, pl.Null)):
+            raise SchemaError(f"feature column {name!r} is not numeric", got=str(features.schema[name]))
+
+
+def _keyed(features: pl.DataFrame) -> pl.DataFrame:
+    kind = features.schema["ts"]
+    if not (isinstance(kind, pl.Datetime) and kind.time_zone is not None):
+        raise SchemaError("feature column 'ts' has no time zone", expected="UTC time stamps", got=str(kind))
+    since = pl.col("ts").dt.convert_time_zone("UTC").dt.epoch("us")
+    keyed = features.with_columns(hour_=since // _HOUR_US, off_=since % _HOUR_US != 0).sort("asset", "hour_")
+    wrong = keyed.filter(pl.col("off_"))
+    if wrong.height:
+        raise DataError(f"feature row of {wrong['asset'][0]} at {wrong['ts'][0]} is not on the hour")
+    twice = keyed.filter(pl.struct("asset", "hour_").is_duplicated())
+    if twice.height:
+        raise DataError(f"feature row of {twice['asset'][0]} at {twice['ts'][0]} is there more than once")
+    return keyed
+
+
+def _lay_out(rows: pl.DataFrame, columns: Sequence[str]) -> tuple[Floats, Ints]:
+    hours = rows["hour_"].to_numpy().astype(np.int64)
+    if not len(hours):
+        return np.zeros((0, len(columns))), hours
+    grid = np.full((int(hours[-1] - hours[0]) + 1, len(columns)), np.nan)
+    values = rows.select(pl.col(name).cast(pl.Float64) for name in columns).to_numpy()
+    grid[hours - hours[0]] = np.where(np.isfinite(values), values, np.nan)
+    return grid, np.arange(hours[0], hours[-1] + 1, dtype=np.int64)
+
+
+def refuse_bad_numbers(features: pl.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse NaN, infinity and columns without a single value, per asset; leading rows may be anything.
+
+    Leading means before the asset's first row whose columns are all numbers: windows still warming up.
+
+    Raises:
+        DataError: naming asset, column and the first bad instant.
+    """
+    for (asset,), rows in features.sort("asset", "ts").group_by("asset", maintain_order=True):
+        empty = [name for name in columns if rows[name].null_count() == rows.height]
+        if empty:
+            raise DataError(f"feature column {empty[0]!r} of {asset} has no value at all", do="check its inputs")
+        finite = [pl.col(name).cast(pl.Float64).is_finite() for name in columns]
+        warm = rows.select(pl.all_horizontal(part.fill_null(False) for part in finite).arg_max()).item()
+        bad = rows[int(warm or 0) :].select("ts", *(~part.fill_null(True) for part in finite))
+        for name in columns:
+            if bad[name].any():
+                at = bad.filter(pl.col(name))["ts"][0]
+                raise DataError(
+                    f"feature column {name!r} of {asset} is NaN or infinite at {at}", expected="a number or null"
+                )

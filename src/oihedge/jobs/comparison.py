@@ -1,0 +1,36 @@
+"""The challenger's recipe against the champion on hours that neither has seen."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from oihedge.config import Config
+from oihedge.evaluation.gates import ChampionComparison
+from oihedge.evaluation.scores import align, same_instants, score, skill
+from oihedge.features.labels import unwind_label
+from oihedge.forecast.load import load
+from oihedge.jobs.evaluate import Assessment, WithCalendar
+from oihedge.registry.client import Registry
+
+
+def against_champion(config: Config, registry: Registry, assessment: Assessment) -> ChampionComparison | None:
+    """Score both on the test hours after the champion's own training; None where there is no champion.
+
+    The challenger's side are the walk-forward's forecasts, made by models that had not seen those hours either. A champion
+    trained less than the horizon ago leaves no such hour: the gate then refuses, and the champion stays.
+    """
+    champion = registry.champion()
+    if champion is None:
+        return None
+    rows, forecasts = assessment.feature_set.past, assessment.evaluated.forecasts
+    if champion.trained_as_of is not None:
+        forecasts = forecasts.filter(pl.col("ts") > champion.trained_as_of)
+    instants = forecasts["ts"].unique().sort().to_list()
+    if not instants:
+        return ChampionComparison(champion.version, float("nan"), 0)
+    theirs = WithCalendar(load(registry.model_folder(champion)), config).predict(rows, instants)
+    ours, other = same_instants(forecasts, theirs)
+    labels = unwind_label(rows, config.forecast.horizon_h, config.forecast.drop)
+    base = dict.fromkeys(config.features.assets, 0.0)
+    mine, rival = (score(align(frame, rows, labels, base), config.forecast.quantiles) for frame in (ours, other))
+    return ChampionComparison(champion.version, skill(mine, rival), len(instants))

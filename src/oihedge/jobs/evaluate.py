@@ -1,0 +1,161 @@
+"""Walk-forward and hedge backtest of the configured recipe, on rows known at as_of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from oihedge.config import Config
+from oihedge.core.clock import HOUR, iso
+from oihedge.core.errors import DataError
+from oihedge.core.protocols import FittedModel, Progress, silent
+from oihedge.evaluation.folds import Fold, folds
+from oihedge.evaluation.walk_forward import Evaluated, Inputs, walk_forward
+from oihedge.features.build import columns
+from oihedge.features.calendar import with_calendar
+from oihedge.features.labels import unwind_label
+from oihedge.forecast.fit import fit
+from oihedge.hedge.policy import decide
+from oihedge.jobs.featuring import FeatureSet, features, market_frames
+
+
+@dataclass(frozen=True)
+class EvaluateReport:
+    """What is printed: strategies (out of sample, all folds), forecast scores, and what market it was."""
+
+    as_of: datetime
+    label: str
+    price_label: str
+    oos_days: float
+    model: str
+    strategies: tuple[dict[str, Any], ...]
+    scores: dict[str, Any]
+    features_version: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "as_of": iso(self.as_of), "label": self.label, "price_label": self.price_label, "oos_days": self.oos_days,
+            "model": self.model, "features_version": self.features_version,
+            "strategies": {row["strategy"]: {k: v for k, v in row.items() if k != "strategy"} for row in self.strategies},
+            "scores": self.scores,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A walk-forward with everything that a retrain needs beside its figures."""
+
+    evaluated: Evaluated
+    feature_set: FeatureSet
+    report: EvaluateReport
+
+
+@dataclass(frozen=True)
+class WithCalendar:
+    """A model that receives its known-future columns: rows after the newest one, calendar filled, all else null."""
+
+    model: FittedModel
+    config: Config
+    kind: str = field(default="with_calendar")
+
+    def predict(self, rows: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
+        """Forecast as `FittedModel.predict` does, from rows that may end at the last instant asked for."""
+        return self.model.predict(extend(rows, self.config), at)
+
+    def save(self, folder: Path) -> None:
+        """Save the model itself."""
+        self.model.save(folder)
+
+
+def extend(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Append `horizon_h` hours per asset after its newest row, with only the known-future columns filled."""
+    ahead = pl.DataFrame({"ahead": [HOUR * step for step in range(1, config.forecast.horizon_h + 1)]})
+    newest = rows.group_by("asset").agg(pl.col("ts").max())
+    future = newest.join(ahead, how="cross").select("asset", ts=pl.col("ts") + pl.col("ahead"))
+    filled = with_calendar(future.lazy(), config.features).collect()
+    return pl.concat([rows, filled], how="diagonal_relaxed").sort("asset", "ts")
+
+
+def train(
+    config: Config, rows: pl.DataFrame, window: Mapping[str, datetime], *, report: Any, model: str | None = None
+) -> FittedModel:
+    """Fit the configured forecaster (or `model`) on `window` (train_start, train_end, calibration_end)."""
+    settings = config.forecast if model is None else config.forecast.model_copy(update={"model": model})
+    until = rows.filter(pl.col("ts") <= window["calibration_end"])
+    return fit(until, columns(config.features), settings, report=report, **window)
+
+
+def decisions_of(config: Config, rows: pl.DataFrame, forecasts: pl.DataFrame | None) -> pl.DataFrame:
+    """Run the hedge policy (None: the model-free rule) over feature rows that were known in time to decide on."""
+    in_time = rows.filter(pl.col("available_at") - pl.col("ts") <= config.hedge.max_data_age)
+    return decide(in_time, forecasts, config.hedge, {}).rows
+
+
+def assess(config: Config, *, as_of: datetime, progress: Progress = silent) -> Assessment:
+    """Evaluate the recipe on every fold.
+
+    Raises:
+        DataError: for an empty window or too little history.
+    """
+    feature_set = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days))
+    rows = feature_set.past
+    first = first_usable(config, rows)
+    last = feature_set.newest - (config.forecast.horizon_h - 1) * HOUR
+    laid = folds(first, last, config.evaluation, config.forecast.train_days, config.forecast.calibration_days)
+    prices, funding = market_frames(config, as_of=as_of, start=first)
+    inputs = Inputs(
+        features=rows, prices=prices, funding=funding, holdings=config.hedge.portfolio.quantities,
+        labels=unwind_label(rows, config.forecast.horizon_h, config.forecast.drop),
+        quantiles=config.forecast.quantiles, horizon_h=config.forecast.horizon_h,
+    )  # fmt: skip
+
+    def fit_fold(fold: Fold) -> tuple[FittedModel, FittedModel]:
+        window = {"train_start": fold.train_start, "train_end": fold.train_end, "calibration_end": fold.calibration_end}
+        mine = train(config, rows, window, report=lambda epoch, metrics: None)
+        plain = train(config, rows, window, report=lambda epoch, metrics: None, model="persistence")
+        return WithCalendar(mine, config), WithCalendar(plain, config)
+
+    evaluated = walk_forward(
+        inputs, laid, config.evaluation, fit=fit_fold, progress=progress,
+        decide=lambda some, forecasts: decisions_of(config, some, forecasts),
+    )  # fmt: skip
+    return Assessment(evaluated, feature_set, _report(config, as_of, evaluated, feature_set))
+
+
+def first_usable(config: Config, rows: pl.DataFrame) -> datetime:
+    """Return the first instant at which every asset has all the inputs that a forecast takes.
+
+    Raises:
+        DataError: naming the asset and column that never are there together.
+    """
+    needed = columns(config.features).unknown
+    complete = rows.drop_nulls(list(needed)).group_by("asset").agg(pl.col("ts").min())
+    for asset in config.features.assets:
+        if asset not in complete["asset"]:
+            mine = rows.filter(pl.col("asset") == asset)
+            empty = [name for name in needed if mine[name].null_count() == mine.height]
+            raise DataError(
+                f"{asset} has no hour with every feature", got=f"nothing in {', '.join(empty)}" if empty else "holes",
+                do="import or ingest more of its tables, or take the asset or venue out of features",
+            )  # fmt: skip
+    first = complete["ts"].max()
+    assert isinstance(first, datetime)
+    return first
+
+
+def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> EvaluateReport:
+    """Evaluate and return the tables; nothing is registered."""
+    return assess(config, as_of=as_of, progress=progress).report
+
+
+def _report(config: Config, as_of: datetime, evaluated: Evaluated, feature_set: FeatureSet) -> EvaluateReport:
+    return EvaluateReport(
+        as_of, config.run.label, config.run.price_label, evaluated.oos_days, config.forecast.model,
+        tuple(evaluated.rows()), evaluated.scores, feature_set.version,
+    )  # fmt: skip

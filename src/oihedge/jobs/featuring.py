@@ -1,0 +1,100 @@
+"""Validated rows to the feature table, and the market frames that a backtest needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from oihedge.config import Config
+from oihedge.core.errors import DataError
+from oihedge.core.hashing import digest
+from oihedge.core.tables import MARKET_TABLES
+from oihedge.features.build import build, history_h
+from oihedge.jobs.opening import open_lake
+from oihedge.lake.store import Lake
+
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Feature rows known at `as_of`, and the Delta version under which the lake keeps the same rows."""
+
+    past: pl.DataFrame
+    version: int
+    spec: str
+    newest: datetime
+
+
+def spec_of(config: Config) -> str:
+    """Return the digest of the feature settings, the key under which their rows are kept."""
+    return digest(config.features.model_dump(mode="json"), 12)
+
+
+def features(config: Config, *, as_of: datetime, start: datetime, now: datetime | None = None) -> FeatureSet:
+    """Build the feature rows with start <= ts known at `as_of`, keep them in the lake, and return them.
+
+    Args:
+        config: settings; the window reads `history_h` hours further back than `start`.
+        as_of: only rows with available_at <= as_of go in.
+        start: first feature row.
+        now: written as ingested_at; `as_of` by default.
+
+    Raises:
+        DataError: if no row can be built, naming the table that has none.
+    """
+    lake = open_lake(config)
+    past = compute(lake, config, as_of=as_of, start=start)
+    if past.is_empty():
+        raise DataError(_why_empty(lake, config, as_of), do="ingest and validate first, or widen the window")
+    spec = spec_of(config)
+    lake.append("derived", "features", past.with_columns(spec=pl.lit(spec)), now=now or as_of)
+    version = lake.version("derived", "features")
+    newest = past["ts"].max()
+    assert isinstance(newest, datetime)
+    assert version is not None
+    return FeatureSet(past, version, spec, newest)
+
+
+def compute(
+    lake: Lake, config: Config, *, as_of: datetime, start: datetime, versions: dict[str, int] | None = None
+) -> pl.DataFrame:
+    """Build the rows without keeping them; `versions` pins the validated tables to Delta versions."""
+    settings = config.features
+    begin = start - history_h(settings) * HOUR
+    tables = {
+        spec.name: lake.read(
+            "validated", spec.name, as_of=as_of, start=begin, end=as_of + HOUR, version=(versions or {}).get(spec.name)
+        )
+        for spec in MARKET_TABLES
+    }
+    return build(tables, settings).filter(pl.col("ts") >= start, pl.col("available_at") <= as_of).collect()
+
+
+def market_frames(config: Config, *, as_of: datetime, start: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return (prices, funding) for the backtest as known at `as_of`.
+
+    Returns:
+        prices: asset, ts, spot_open, perp_open (quote per coin, perp of the hedge venue); only hours that have both.
+        funding: asset, ts, rate at the hedge venue.
+    """
+    lake, chosen = open_lake(config), config.features
+    bars = lake.read("validated", "ohlcv", as_of=as_of, start=start).filter(pl.col("asset").is_in(list(chosen.assets)))
+    spot = bars.filter((pl.col("venue") == chosen.spot_venue) & (pl.col("kind") == chosen.price_kind))
+    perp = bars.filter((pl.col("venue") == config.evaluation.hedge_venue) & (pl.col("kind") == "perp"))
+    prices = spot.select("asset", "ts", spot_open="open").join(
+        perp.select("asset", "ts", perp_open="open"), on=["asset", "ts"], how="inner"
+    )
+    funding = lake.read("validated", "funding", as_of=as_of, start=start).filter(
+        pl.col("venue") == config.evaluation.hedge_venue
+    )
+    return prices.sort("asset", "ts").collect(), funding.select("asset", "ts", "rate").sort("asset", "ts").collect()
+
+
+def _why_empty(lake: Lake, config: Config, as_of: datetime) -> str:
+    for spec in MARKET_TABLES:
+        if lake.read("validated", spec.name, as_of=as_of).select(pl.len()).collect().item() == 0:
+            return f"no features: validated {spec.name} has no row known at {as_of:%F %H:%M}Z in {config.lake.root}"
+    return f"no features for {', '.join(config.features.assets)} at {as_of:%F %H:%M}Z: the window is too short"

@@ -1,0 +1,56 @@
+"""Put the challenger in service if every gate held; nothing else does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from oihedge.config import Config
+from oihedge.core.errors import ModelError
+from oihedge.core.types import Gate
+from oihedge.evaluation.gates import passed
+from oihedge.jobs.opening import open_registry
+
+
+@dataclass(frozen=True)
+class PromoteReport:
+    """What became of the challenger."""
+
+    promoted: bool
+    version: str
+    champion: str
+    reason: str
+    gates: tuple[dict[str, Any], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def run(config: Config, *, as_of: datetime) -> PromoteReport:
+    """Judge the newest challenger by the gates on its run; write the promotion or the refusal into the ledger.
+
+    Raises:
+        ModelError: if there is no challenger.
+    """
+    registry = open_registry(config)
+    challenger = registry.challenger()
+    if challenger is None:
+        raise ModelError("there is no challenger to promote", expected="a finished retrain", do="run oihedge retrain")
+    stored = registry.read_json(challenger.run_id, "gates.json")["gates"]
+    verdicts = [Gate(**gate) for gate in stored]
+    champion = registry.champion()
+    if champion is not None and champion.version == challenger.version:
+        return PromoteReport(True, challenger.version, champion.version, "is already the champion", tuple(stored))
+    failed = [gate.name for gate in verdicts if not gate.passed]
+    if passed(verdicts):
+        reason = "every gate held"
+        registry.promote(challenger, reason=reason, at=as_of)
+    else:
+        reason = "refused by " + (", ".join(failed) or "an empty gate list")
+        registry.refuse(challenger, reason=reason, at=as_of)
+    now = registry.champion()
+    return PromoteReport(
+        not failed and bool(verdicts), challenger.version, now.version if now else "", reason, tuple(stored)
+    )

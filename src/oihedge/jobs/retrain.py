@@ -1,0 +1,237 @@
+"""Train, evaluate, judge and register one model version; promotion is another job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from oihedge import __version__
+from oihedge.config import Config
+from oihedge.core.clock import HOUR, iso
+from oihedge.core.errors import ModelError
+from oihedge.core.hashing import code_version, digest
+from oihedge.core.protocols import FittedModel, Progress, silent
+from oihedge.core.types import Gate, ModelRef
+from oihedge.evaluation import figures
+from oihedge.evaluation.gates import gates, passed
+from oihedge.evaluation.leakage import leakage_probe
+from oihedge.features.build import columns
+from oihedge.features.calendar import known_columns
+from oihedge.forecast.load import load
+from oihedge.jobs.comparison import against_champion
+from oihedge.jobs.evaluate import Assessment, WithCalendar, assess, decisions_of, extend, first_usable, train
+from oihedge.jobs.featuring import features
+from oihedge.jobs.opening import open_lake, open_registry
+from oihedge.registry.client import ActiveRun, Registry
+
+SERVED_MODEL = Path(__file__).resolve().parents[1] / "served_model.py"
+SAMPLE_H = 4
+
+
+@dataclass(frozen=True)
+class RetrainReport:
+    """One finished retrain: its run and version, whether the gates held, and the tables."""
+
+    run_id: str
+    model: str
+    version: str
+    reused: bool
+    passed: bool
+    gates: tuple[dict[str, Any], ...]
+    strategies: tuple[dict[str, Any], ...]
+    scores: dict[str, Any]
+    oos_days: float
+    label: str
+    price_label: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> RetrainReport:
+    """Retrain as of `as_of`, or return the finished run of the same key.
+
+    The key is (as_of, features version, config hash, code version): the same inputs train once.
+
+    Raises:
+        DataError: for an empty window or too little history; the run is marked failed with its reason.
+        ModelError: if the registered model does not reproduce the trainer's output; it then gets no alias.
+    """
+    registry = open_registry(config)
+    feature_set = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days))
+    key = digest([iso(as_of), feature_set.version, config.hash, code_version(__version__)])
+    done = registry.finished(key)
+    if done is not None:
+        return _report(registry, done, reused=True)
+    tags = {
+        "retrain_key": key, "as_of": iso(as_of), "features_version": str(feature_set.version), "config_hash": config.hash,
+        "code_version": code_version(__version__), "label": config.run.label, "simulated": str(config.simulated).lower(),
+    }  # fmt: skip
+    with registry.run(f"{config.forecast.model} {iso(as_of)}", tags=tags, params=_parameters(config)) as active:
+        registry.abandon_others(key, active.run_id)
+        progress(0, 3, "walk-forward")
+        assessment = assess(config, as_of=as_of, progress=progress)
+        progress(1, 3, "final fit")
+        model, epochs = _final_fit(config, assessment, active)
+        progress(2, 3, "registering")
+        version = _register(config, registry, active, model, assessment)
+        verdicts = _judge(config, registry, assessment, model, as_of)
+        _log(config, active, assessment, verdicts, epochs)
+    registry.set_alias("challenger", version)
+    progress(3, 3, f"version {version.version}")
+    return _report(registry, version, reused=False)
+
+
+def _parameters(config: Config) -> dict[str, Any]:
+    groups = {"forecast": config.forecast, "evaluation": config.evaluation, "features": config.features}
+    return {
+        f"{group}.{name}": value for group, it in groups.items() for name, value in it.model_dump(mode="json").items()
+    }
+
+
+def _final_fit(config: Config, assessment: Assessment, active: ActiveRun) -> tuple[FittedModel, list[dict[str, float]]]:
+    """Fit on the newest window; the last calibration_days are held back for calibration."""
+    rows, newest = assessment.feature_set.past, assessment.feature_set.newest
+    train_end = newest - timedelta(days=config.forecast.calibration_days) - config.evaluation.purge_h * HOUR
+    start = max(first_usable(config, rows), train_end - timedelta(days=config.forecast.train_days))
+    epochs: list[dict[str, float]] = []
+
+    def report(epoch: int, metrics: Mapping[str, float]) -> None:
+        epochs.append(dict(metrics))
+        active.epoch(epoch, metrics)
+
+    window = {"train_start": start, "train_end": train_end, "calibration_end": newest}
+    return train(config, rows, window, report=report), epochs
+
+
+def _register(
+    config: Config, registry: Registry, active: ActiveRun, model: FittedModel, assessment: Assessment
+) -> ModelRef:
+    """Save, register, load back and predict; a version that differs from its trainer gets no alias."""
+    folder = config.path(config.run.data) / "models" / active.run_id
+    model.save(folder)
+    sample = sample_rows(config, assessment.feature_set.past, assessment.feature_set.newest)
+    version = registry.register(active, folder, code_path=SERVED_MODEL, example=_naive(sample))
+    ours = model.predict(sample, [assessment.feature_set.newest])
+    loaded = load(registry.model_folder(version)).predict(sample, [assessment.feature_set.newest])
+    served = registry.pyfunc_predict(version, _naive(sample))
+    for name, other in (("loaded", loaded), ("served", pl.from_pandas(served))):
+        if not _agrees(ours, other):
+            raise ModelError(f"the {name} model of version {version.version} does not predict what its trainer did",
+                             do="the version gets no alias; see its run")  # fmt: skip
+    return version
+
+
+def sample_rows(config: Config, rows: pl.DataFrame, at: datetime) -> pl.DataFrame:
+    """Return the rows that one forecast at `at` needs, the known future included."""
+    since = at - (config.forecast.encoder_h + SAMPLE_H) * HOUR
+    needed = ["asset", "ts", *columns(config.features).known, *columns(config.features).unknown]
+    recent = rows.filter(pl.col("ts").is_between(since, at)).select(needed)
+    return extend(recent, config).select(needed)
+
+
+def _naive(rows: pl.DataFrame) -> Any:
+    return rows.with_columns(pl.col("ts").dt.replace_time_zone(None)).to_pandas()
+
+
+def _agrees(ours: pl.DataFrame, other: pl.DataFrame) -> bool:
+    numbers = [name for name, dtype in ours.schema.items() if dtype.is_float()]
+    a, b = (frame.sort("asset", "step").select(numbers).to_numpy() for frame in (ours, other))
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=1e-6, equal_nan=True))
+
+
+def _judge(
+    config: Config, registry: Registry, assessment: Assessment, model: FittedModel, as_of: datetime
+) -> list[Gate]:
+    evaluated, rows = assessment.evaluated, assessment.feature_set.past
+    served = WithCalendar(model, config)
+    began = time.perf_counter()
+    forecasts = served.predict(rows, [assessment.feature_set.newest])
+    decisions_of(config, rows.filter(pl.col("ts") == assessment.feature_set.newest), _horizon(config, forecasts))
+    latency = time.perf_counter() - began
+    return gates(
+        evaluated, config.evaluation.gates, quality_share=quality_share(config), latency_s=latency,
+        leakage_failures=_leakage(config, assessment),
+        champion=against_champion(config, registry, assessment),
+    )  # fmt: skip
+
+
+def _horizon(config: Config, forecasts: pl.DataFrame) -> pl.DataFrame:
+    return forecasts.filter(pl.col("step") == config.forecast.horizon_h)
+
+
+def _leakage(config: Config, assessment: Assessment) -> int:
+    """Probe the newest fold's model and the policy at three unseen instants."""
+    evaluated, rows = assessment.evaluated, assessment.feature_set.past
+    fold, (model, _) = evaluated.folds[-1], evaluated.models[-1]
+    window = rows.filter(pl.col("ts") >= fold.test_start - timedelta(days=20), pl.col("ts") < fold.test_end)
+    span = fold.test_end - fold.test_start
+    at = [fold.test_start + HOUR * round(span / HOUR * share) for share in (0.25, 0.5, 0.75)]
+    known = _horizon(config, evaluated.forecasts).select("asset", "ts", "p_unwind")
+    return leakage_probe(
+        window, at, predict=model.predict, decide=lambda some: decisions_of(config, some, known),
+        known=known_columns(config.features), seed=config.forecast.seed,
+    )  # fmt: skip
+
+
+def quality_share(config: Config) -> float:
+    """Return validated over judged rows of the market tables."""
+    lake, good, bad = open_lake(config), 0, 0
+    for name in ("ohlcv", "open_interest", "funding"):
+        good += lake.rows("validated", name).select(pl.len()).collect().item()
+    bad = lake.rows("derived", "quarantine").select(pl.len()).collect().item()
+    return good / (good + bad) if good + bad else 0.0
+
+
+def _log(
+    config: Config, active: ActiveRun, assessment: Assessment, verdicts: Sequence[Gate], epochs: list[dict[str, float]]
+) -> None:
+    evaluated, report, label = assessment.evaluated, assessment.report, config.run.label
+    rows, asset = assessment.feature_set.past, config.features.assets[0]
+    numbers = {f"{row['strategy']}.{k}": v for row in report.strategies for k, v in row.items() if isinstance(v, float)}
+    numbers |= {f"gate.{gate.name}": gate.value for gate in verdicts}
+    numbers |= {f"forecast.{k}": v for k, v in report.scores["model"].items() if isinstance(v, float)}
+    active.metrics({**numbers, "gates_passed": float(passed(verdicts)), "oos_days": report.oos_days})
+    active.json("evaluation.json", {**report.as_dict(), "strategies": list(report.strategies)})
+    active.json("gates.json", {"passed": passed(verdicts), "gates": [asdict(gate) for gate in verdicts]})
+    active.dataset(
+        "features", source=str(config.lake.root), version=assessment.feature_set.version,
+        profile={"spec": assessment.feature_set.spec, "rows": rows.height, "first": iso(rows["ts"].min()),  # type: ignore[arg-type]
+                 "last": iso(assessment.feature_set.newest)},
+    )  # fmt: skip
+    drawn = {
+        "strategies": figures.strategies_equity(evaluated, label),
+        "ratio": figures.ratio_over_market(evaluated, rows, asset, label),
+        "fan": figures.quantile_fan(evaluated, rows, asset, config.forecast.quantiles, label),
+        "gates": figures.gate_table(verdicts, label),
+        "reliability": figures.reliability(report.scores, label),
+        "loss": figures.loss_curve(epochs, label),
+    }
+    for name, figure in drawn.items():
+        active.figure(f"{name}.png", figure)
+
+
+def _report(registry: Registry, version: ModelRef, *, reused: bool) -> RetrainReport:
+    verdict = registry.read_json(version.run_id, "gates.json")
+    stored = registry.read_json(version.run_id, "evaluation.json")
+    return RetrainReport(
+        version.run_id,
+        version.name,
+        version.version,
+        reused,
+        verdict["passed"],
+        tuple(verdict["gates"]),
+        tuple(stored["strategies"]),
+        stored["scores"],
+        stored["oos_days"],
+        stored["label"],
+        stored["price_label"],
+    )

@@ -1,0 +1,158 @@
+"""Which rows are new and which row counts: the lake's rules of time, on plain frames.
+
+A row is new when its values differ from what its key was known to have; a changed value becomes a second row, available
+from the instant it was written. Reading as of an instant takes, per key, the row with the greatest
+(available_at, ingested_at) among those available by then, so later knowledge never shows earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from oihedge.core.errors import SchemaError
+from oihedge.core.tables import STAMPS, UTC_TIME, Table, conform
+
+_MOMENT, _FOUND, _WAS = "__moment", "__found", "__was_"
+_TICK = timedelta(microseconds=1)
+
+
+def latest(rows: pl.LazyFrame, key: Sequence[str], as_of: datetime | None = None) -> pl.LazyFrame:
+    """Return per key the row that counts at `as_of`, sorted by key.
+
+    Args:
+        rows: all revisions, with both stamps.
+        key: columns that name a row; never null.
+        as_of: only rows with available_at <= as_of count; None means all of them.
+    """
+    known = rows if as_of is None else rows.filter(pl.col("available_at") <= as_of)
+    last_of_key = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(-1)) for name in key)
+    return known.sort(*key, *STAMPS).filter(last_of_key)
+
+
+def one_batch(rows: pl.DataFrame, spec: Table, now: datetime, *, strict: bool) -> pl.DataFrame:
+    """Return `rows` ready to be compared: typed, stamped, one row per key.
+
+    A key that comes twice keeps the row with the greatest available_at, of equal ones the last in the frame.
+
+    Args:
+        rows: columns of `spec`; `ingested_at` may be absent and becomes `now`.
+        spec: the table.
+        now: the ingestion instant.
+        strict: whether every column that is not nullable must have a value, or only the key and the stamps.
+
+    Raises:
+        SchemaError: for a missing column, a wrong type or a missing value, naming the column.
+    """
+    if "ingested_at" not in rows.columns:
+        rows = rows.with_columns(ingested_at=pl.lit(now, dtype=UTC_TIME))
+    typed = _storable(conform(rows, spec), spec)
+    required = [n for n in spec.schema if n not in spec.nullable] if strict else [*spec.key, *STAMPS]
+    for name in required:
+        if empty := typed[name].null_count():
+            raise SchemaError(
+                f"{spec.name}.{name} is missing in {empty} of {typed.height} rows", expected="a value in every row"
+            )
+    return typed.sort("available_at", maintain_order=True).unique(spec.key, keep="last", maintain_order=True)
+
+
+def _storable(rows: pl.DataFrame, spec: Table) -> pl.DataFrame:
+    casts = {name: kept for name, dtype in rows.schema.items() if (kept := _kept_as(dtype, spec.name, name)) != dtype}
+    return _cast(rows, casts, spec.name) if casts else rows
+
+
+def _kept_as(dtype: pl.DataType, table: str, name: str) -> pl.DataType:
+    if dtype.is_unsigned_integer():
+        return pl.Int64()
+    if isinstance(dtype, pl.Null):
+        return pl.Float64()
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        return pl.String()
+    if dtype.is_numeric() or dtype in (pl.String(), pl.Boolean(), pl.Date(), UTC_TIME):
+        return dtype
+    raise SchemaError(
+        f"{table}.{name} has a type the lake does not keep",
+        expected="numbers, text, booleans, dates or UTC time stamps",
+        got=str(dtype),
+    )
+
+
+def _cast(rows: pl.DataFrame, casts: Mapping[str, pl.DataType], table: str) -> pl.DataFrame:
+    """Cast the columns, refusing to lose anything on the way (Polars would cut 1.5 to 1 silently)."""
+    for name, dtype in casts.items():
+        before = rows[name]
+        try:
+            after = before.cast(dtype)
+            lost = after.cast(before.dtype).ne_missing(before).any()
+        except pl.exceptions.PolarsError:
+            lost = True
+        if lost:
+            raise SchemaError(
+                f"{table}.{name} does not fit the stored column", expected=str(dtype), got=str(before.dtype)
+            )
+        rows = rows.with_columns(after)
+    return rows
+
+
+def align(rows: pl.DataFrame, stored: pl.Schema, spec: Table) -> pl.DataFrame:
+    """Return `rows` with the columns of the stored table first, in their stored types; absent ones are null.
+
+    Raises:
+        SchemaError: if a column cannot take the stored type without loss.
+    """
+    casts = {n: dtype for n, dtype in rows.schema.items() if n in stored and stored[n] != dtype}
+    rows = _cast(rows, {name: stored[name] for name in casts}, spec.name)
+    absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in stored.items() if name not in rows.columns]
+    new = [name for name in rows.columns if name not in stored]
+    return rows.with_columns(absent).select(*stored, *new)
+
+
+def changes(
+    incoming: pl.DataFrame, stored: pl.LazyFrame, spec: Table, now: datetime, *, mirrored: bool = False
+) -> pl.DataFrame:
+    """Return the rows of `incoming` that say something the table did not know, stamped as they must be written.
+
+    Each row is compared with what its key was known to have at `now` (at its own available_at where that is later):
+    looking at the newest row instead would make a run at an earlier instant write the same revision again and again.
+    Missing equals missing and NaN equals NaN.
+
+    Args:
+        incoming: what `one_batch` returned, aligned with `stored`.
+        stored: every revision of at least the keys of `incoming`; may lack columns that `incoming` has.
+        spec: the table.
+        now: the ingestion instant.
+        mirrored: the rows copy another layer's and keep its stamps where those come after what is known.
+
+    Returns:
+        New keys as they came; revisions with available_at = ingested_at = now. Where a key is revised twice at one
+        instant, ingested_at moves on by a microsecond, so that the later word still counts.
+    """
+    key = list(spec.key)
+    asked = incoming.with_columns(pl.max_horizontal("available_at", pl.lit(now, dtype=UTC_TIME)).alias(_MOMENT))
+    past = stored.join(asked.lazy().select(*key, _MOMENT), on=key, how="inner")
+    known = latest(past.filter(pl.col("available_at") <= pl.col(_MOMENT)).drop(_MOMENT), key).collect()
+    columns = [name for name in known.columns if name not in key]
+    before = known.rename({name: _WAS + name for name in columns}).with_columns(pl.lit(True).alias(_FOUND))
+    joined = asked.join(before, on=key, how="left", maintain_order="left")
+    values = [name for name in incoming.columns if name not in key and name not in STAMPS]
+    differs = [
+        pl.col(n).ne_missing(pl.col(_WAS + n)) if _WAS + n in joined.columns else pl.col(n).is_not_null()
+        for n in values
+    ]
+    found, changed = pl.col(_FOUND).is_not_null(), pl.any_horizontal(pl.lit(False), *differs)
+    return joined.filter(~found | changed).with_columns(_stamps(found, now, mirrored)).select(incoming.columns)
+
+
+def _stamps(found: pl.Expr, now: datetime, mirrored: bool) -> list[pl.Expr]:
+    available, was = pl.col("available_at"), pl.col(_WAS + "available_at")
+    follows = (available > was) | ((available == was) & (pl.col("ingested_at") > pl.col(_WAS + "ingested_at")))
+    keeps = ~found | (follows if mirrored else pl.lit(False))
+    written = pl.lit(now, dtype=UTC_TIME)
+    tied = was == pl.col(_MOMENT)
+    after_tie = pl.max_horizontal(written, pl.col(_WAS + "ingested_at") + _TICK)
+    return [
+        pl.when(keeps).then("available_at").otherwise(_MOMENT).alias("available_at"),
+        pl.when(keeps).then("ingested_at").when(tied).then(after_tie).otherwise(written).alias("ingested_at"),
+    ]

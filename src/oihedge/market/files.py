@@ -1,0 +1,203 @@
+"""Columns of a user's file as text, numbers and UTC instants, with errors that name file, column and value."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from oihedge.core.errors import ConfigError, DataError
+from oihedge.core.tables import UTC_TIME
+from oihedge.market.spec import FromColumn, ImportSpec, zone_of
+
+_ENDINGS = {
+    ".csv": "csv", ".txt": "csv", ".gz": "csv", ".parquet": "parquet", ".pq": "parquet",
+    ".feather": "feather", ".arrow": "feather", ".ipc": "feather",
+}  # fmt: skip
+_ZONED = r"(Z|[+-]\d{2}:?\d{2})$"
+_BLANK = ["", "null", "NULL", "NaN", "nan", "NA", "None"]
+_SECONDS = 10**11
+"""An epoch count below this is in seconds, each further factor of 1000 is ms, us, ns."""
+
+
+def read_file(path: Path, spec: ImportSpec) -> pl.DataFrame:
+    """Read the columns that the spec names; CSV as text.
+
+    Raises:
+        ConfigError: for an ending that tells no format.
+        DataError: if the file is unreadable, empty or lacks a column.
+    """
+    form = spec.format or _ENDINGS.get(path.suffix.lower())
+    if form is None:
+        raise ConfigError(
+            f"{path.name}: its ending tells no format", expected="csv, parquet or feather", do="set `format`"
+        )
+    try:
+        frame = _csv(path, spec) if form == "csv" else pl.read_parquet(path) if form == "parquet" else _feather(path)
+    except (pl.exceptions.PolarsError, OSError, ValueError, UnicodeDecodeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path.name} cannot be read as {form}: {why}", do="check the file and `format`") from None
+    if frame.is_empty():
+        raise DataError(f"{path.name} has no rows")
+    told = [source.column for source in (spec.venue, spec.asset, spec.symbol) if isinstance(source, FromColumn)]
+    for column in [*spec.columns.values(), *spec.where, *told]:
+        _require(frame, column, path)
+    return frame
+
+
+def _csv(path: Path, spec: ImportSpec) -> pl.DataFrame:
+    names = list(spec.header) if isinstance(spec.header, tuple) else None
+    frame = pl.read_csv(path, has_header=spec.header is True, separator=spec.separator, infer_schema=False)
+    if names is None:
+        return frame
+    if len(names) > frame.width:
+        raise DataError(f"{path.name} has {frame.width} columns", expected=f"{len(names)}: {', '.join(names)}")
+    return frame.rename(dict(zip(frame.columns, names, strict=False)))
+
+
+def _feather(path: Path) -> pl.DataFrame:
+    with path.open("rb") as file:  # an open file, not a path: a memory map would outlive this call
+        return pl.read_ipc(file)
+
+
+def _require(frame: pl.DataFrame, column: str, path: Path) -> None:
+    if column not in frame.columns:
+        raise DataError(f"{path.name} lacks column {column!r}", expected=column, got=", ".join(frame.columns))
+
+
+def texts(frame: pl.DataFrame, column: str, path: Path) -> pl.Series:
+    """Return a column as text without spaces around it; blanks are null."""
+    _require(frame, column, path)
+    series = frame[column].cast(pl.String, strict=False).str.strip_chars()
+    return series.replace("", None)
+
+
+def numbers(frame: pl.DataFrame, column: str, path: Path) -> pl.Series:
+    """Return a column as floats; blanks are null.
+
+    Raises:
+        DataError: naming text that is no number.
+    """
+    series = frame[column]
+    if series.dtype == pl.String:
+        text = series.str.strip_chars()
+        text = text.replace(dict.fromkeys(_BLANK))
+        values = text.cast(pl.Float64, strict=False)
+        _refuse(values.is_null() & text.is_not_null(), text, column, path, "a number")
+        return values
+    if not series.dtype.is_numeric():
+        raise DataError(f"{path.name} column {column} holds {series.dtype}", expected="numbers")
+    return series.cast(pl.Float64).fill_nan(None)
+
+
+def instants(frame: pl.DataFrame, column: str, path: Path, zone: str | None) -> pl.Series:
+    """Return a column as UTC instants.
+
+    Text is ISO 8601 with or without an offset; whole numbers count s, ms, us or ns since 1970 in UTC.
+
+    Args:
+        frame: the file.
+        column: its stamps.
+        path: for messages.
+        zone: of stamps that carry none.
+
+    Raises:
+        ConfigError: for stamps without a zone where the spec gives none, or with one where it gives another.
+        DataError: for blank, unreadable or mixed stamps.
+    """
+    series = frame[column]
+    if series.null_count():
+        raise DataError(f"{path.name} column {column} has {series.null_count()} rows without a stamp")
+    if series.dtype == pl.Date:
+        series = series.cast(pl.Datetime("us"))
+    if series.dtype == pl.String:
+        series = _parsed(series.str.strip_chars(), column, path)
+    if series.dtype.is_numeric():
+        return _counted(series, column, path, zone)
+    if not isinstance(series.dtype, pl.Datetime):
+        raise DataError(f"{path.name} column {column} holds {series.dtype}", expected="time stamps")
+    series = series.dt.cast_time_unit("us")
+    if series.dtype.time_zone is not None:  # type: ignore[attr-defined]
+        return _zoned(series, column, path, zone)
+    return _placed(series, column, path, zone)
+
+
+def _parsed(text: pl.Series, column: str, path: Path) -> pl.Series:
+    """Return naive or zoned times, or numbers where the text is whole numbers."""
+    digits, zoned = text.str.contains(r"^\d{9,}$"), text.str.contains(_ZONED) & (text.str.len_chars() > 10)
+    for share, what in ((digits, "counts since 1970"), (zoned, "stamps with a zone")):
+        if share.any() and not share.all():
+            row = int((~share).arg_max() or 0)
+            raise DataError(
+                f"{path.name} column {column} mixes {what} with others", got=f"{text[row]!r} in row {row + 1}"
+            )
+    if digits.all():
+        return text.cast(pl.Int64)
+    plain = text.str.replace("T", " ", literal=True)
+    if zoned.all():
+        plain = plain.str.replace(r" ?Z$", "+0000").str.replace(r" ?([+-]\d{2}):?(\d{2})$", "${1}${2}")
+        times = _strptime(plain, ("%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d %H:%M%z"))
+    else:
+        times = _strptime(plain, ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d"))
+    _refuse(times.is_null(), text, column, path, "a time like 2024-01-01 00:00:00")
+    return times
+
+
+def _strptime(text: pl.Series, formats: tuple[str, ...]) -> pl.Series:
+    """Return the times of the first format that fits most rows; a column has one format."""
+    tried = [text.str.to_datetime(form, strict=False, time_unit="us") for form in formats]
+    return min(tried, key=lambda times: times.null_count())
+
+
+def _counted(series: pl.Series, column: str, path: Path, zone: str | None) -> pl.Series:
+    if zone not in (None, "UTC"):
+        raise ConfigError(f"{path.name} column {column} counts from 1970, which is UTC", got=f"time_zone {zone}",
+                          do="remove time_zone")  # fmt: skip
+    counts = series.cast(pl.Int64, strict=False)
+    low, high = counts.min(), counts.max()
+    for factor in (1, 10**3, 10**6, 10**9):
+        if (
+            isinstance(low, int)
+            and isinstance(high, int)
+            and _SECONDS * factor // 1000 <= low <= high < _SECONDS * factor
+        ):
+            micros = counts // (factor // 10**6) if factor >= 10**6 else counts * (10**6 // factor)
+            return micros.cast(UTC_TIME)
+    raise DataError(f"{path.name} column {column} mixes units of time", expected="one of s, ms, us, ns since 1970",
+                    got=f"{low!r} .. {high!r}")  # fmt: skip
+
+
+def _zoned(series: pl.Series, column: str, path: Path, zone: str | None) -> pl.Series:
+    utc = series.dt.convert_time_zone("UTC")
+    if zone not in (None, "UTC", series.dtype.time_zone):  # type: ignore[attr-defined]
+        raise ConfigError(
+            f"{path.name} column {column} carries its own zone", got=f"time_zone {zone}", do="remove time_zone"
+        )
+    return utc
+
+
+def _placed(series: pl.Series, column: str, path: Path, zone: str | None) -> pl.Series:
+    if zone is None:
+        raise ConfigError(f"{path.name} column {column} has stamps without a zone", expected="time_zone in the spec",
+                          got=str(series[0]), do="set it, e.g. time_zone: UTC")  # fmt: skip
+    place = zone_of(zone)
+    if isinstance(place, ZoneInfo):
+        local = series.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
+        _refuse(local.is_null(), series.cast(pl.String), column, path, f"a time that exists once in {zone}")
+        return local.dt.convert_time_zone("UTC")
+    minutes = int(place[1:3]) * 60 + int(place[4:])
+    offset = timedelta(minutes=minutes if place[0] == "+" else -minutes)
+    return (series - offset).dt.replace_time_zone("UTC")
+
+
+def _refuse(wrong: pl.Series, text: pl.Series, column: str, path: Path, expected: str) -> None:
+    if wrong.any():
+        row = int(wrong.arg_max() or 0)
+        raise DataError(
+            f"{path.name} column {column}",
+            expected=expected,
+            got=repr(text[row]),
+            do="correct or filter it",
+        )

@@ -1,0 +1,91 @@
+"""Rows of the market tables from what venues and archives sent: units, intervals, availability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import polars as pl
+
+from oihedge.core.tables import UTC_TIME, conform, table
+from oihedge.core.types import Instrument
+
+HOUR = timedelta(hours=1)
+COINS_AND_USD = "coins and USD value as sent"
+COINS_AT_CLOSE = "coins as sent; USD = coins x close of the perp bar before ts"
+COINS_AT_OPEN = "coins as sent; USD = coins x open of the perp bar at ts"
+COINS_AT_MARK = "coins as sent; USD = coins x mark price of the same answer"
+COINS_ONLY = "coins as sent; no price for USD"
+INTERVALS_H = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 24.0)
+
+
+def from_ms(column: str) -> pl.Expr:
+    """Return the ms since the epoch in `column` as UTC time."""
+    return (pl.col(column) * 1000).cast(UTC_TIME)
+
+
+def bars_table(frame: pl.DataFrame, instrument: Instrument, delay: timedelta, timeframe: str = "1h") -> pl.DataFrame:
+    """Return rows of `ohlcv` from a frame (ts, open, high, low, close, volume); known `delay` after the close."""
+    return _finish(frame, "ohlcv", instrument, pl.col("ts") + HOUR + delay, kind=instrument.kind, timeframe=timeframe)
+
+
+def interest_table(frame: pl.DataFrame, instrument: Instrument, delay: timedelta) -> pl.DataFrame:
+    """Return rows of `open_interest` from a frame (ts, oi_base, oi_usd, unit_source); known `delay` after ts."""
+    return _finish(frame, "open_interest", instrument, pl.col("ts") + delay)
+
+
+def funding_table(frame: pl.DataFrame, instrument: Instrument, delay: timedelta) -> pl.DataFrame:
+    """Return rows of `funding` from a frame (ts, rate, interval_h); known `delay` after ts."""
+    return _finish(frame, "funding", instrument, pl.col("ts") + delay)
+
+
+def priced(interest: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """Give coins a USD value at the price of their own instant.
+
+    That is the close of the bar before ts, which is known at ts; where that bar is missing, the open of the bar at ts.
+    Never the close of the bar at ts, which is an hour of future.
+
+    Args:
+        interest: (ts, oi_base).
+        bars: (ts, open, close), hourly.
+
+    Returns:
+        (ts, oi_base, oi_usd, unit_source), oi_usd null where there is neither bar.
+    """
+    before = bars.select(ts=pl.col("ts") + HOUR, before="close")
+    at = bars.select("ts", at="open")
+    joined = interest.join(before, on="ts", how="left").join(at, on="ts", how="left").sort("ts")
+    at_open = pl.when(pl.col("at").is_not_null()).then(pl.lit(COINS_AT_OPEN)).otherwise(pl.lit(COINS_ONLY))
+    source = pl.when(pl.col("before").is_not_null()).then(pl.lit(COINS_AT_CLOSE)).otherwise(at_open)
+    usd = pl.col("oi_base") * pl.coalesce("before", "at")
+    return joined.select("ts", "oi_base", oi_usd=usd, unit_source=source)
+
+
+def with_intervals(payments: pl.DataFrame, usual_h: float, by: Sequence[str] = ()) -> pl.DataFrame:
+    """Add `interval_h` to payments (ts, rate): the hours since the payment before.
+
+    A single longer step between equal shorter ones is a lost payment, not a longer interval; the first payment takes
+    the step after it, and a lone one `usual_h`.
+
+    Args:
+        payments: sorted by ts within each group.
+        usual_h: the venue's usual interval, hours.
+        by: the columns that tell one series from another.
+    """
+
+    def over(expression: pl.Expr) -> pl.Expr:
+        return expression.over(list(by)) if by else expression
+
+    step = over(pl.col("ts").diff().dt.total_minutes() / 60.0)
+    framed = payments.with_columns(step=pl.when(step.is_in(INTERVALS_H)).then(step))
+    before, after = over(pl.col("step").shift(1)), over(pl.col("step").shift(-1))
+    lost = (before == after) & (pl.col("step") > before)
+    mended = framed.with_columns(step=pl.when(lost).then(before).otherwise(pl.col("step")))
+    filled = over(pl.col("step").forward_fill().backward_fill())
+    return mended.with_columns(interval_h=filled.fill_null(usual_h)).drop("step")
+
+
+def _finish(frame: pl.DataFrame, name: str, of: Instrument, available_at: pl.Expr, **more: str) -> pl.DataFrame:
+    named = {"venue": of.venue, "symbol": of.symbol, "asset": of.asset, **more}
+    rows = frame.with_columns(available_at=available_at, **{column: pl.lit(value) for column, value in named.items()})
+    return conform(rows, table(name), stamps=False)

@@ -1,0 +1,260 @@
+"""The registry: runs, model versions, the aliases challenger and champion, and the ledger of verdicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from filelock import FileLock
+
+from oihedge.core.clock import iso
+from oihedge.core.errors import ModelError
+from oihedge.core.types import ModelRef
+from oihedge.registry.door import absolute_uri, import_mlflow, open_client, silenced
+from oihedge.registry.ledger import PROMOTED, REFUSED, ROLLED_BACK, Ledger, before, champions
+from oihedge.registry.runs import ActiveRun
+from oihedge.registry.settings import Registry as Settings
+from oihedge.registry.versions import log_version, model_ref
+
+__all__ = ["ActiveRun", "Registry"]
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+RETRAIN_KEY = "retrain_key"
+
+
+class Registry:
+    """MLflow behind the few verbs that the pipeline needs; opened on first use.
+
+    Args:
+        settings: names and places.
+        home: what relative places start from.
+    """
+
+    def __init__(self, settings: Settings, home: Path) -> None:
+        self._settings, self._home = settings, home
+        self._uri = absolute_uri(settings.tracking_uri, home)
+        self._artifacts = home / settings.artifacts
+
+    @cached_property
+    def _opened(self) -> tuple[Any, dict[str, str]]:
+        return open_client(self._uri, self._artifacts, (self._settings.experiment, self._ledger_name))
+
+    @property
+    def _ledger_name(self) -> str:
+        return f"{self._settings.experiment}-ledger"
+
+    @property
+    def _client(self) -> Any:
+        client, _ = self._opened
+        mlflow = import_mlflow()
+        mlflow.set_tracking_uri(self._uri)
+        mlflow.set_registry_uri(self._uri)
+        return client
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._client, self._opened[1][self._ledger_name], self._settings.model_name)
+
+    def _verdict_lock(self) -> FileLock:
+        return FileLock(self._artifacts.parent / ".verdict.lock")
+
+    @contextmanager
+    def run(
+        self, name: str, *, tags: Mapping[str, str] | None = None, params: Mapping[str, Any] | None = None
+    ) -> Iterator[ActiveRun]:
+        """Open a run; leaving normally finishes it, an error marks it failed and withdraws what it registered."""
+        client = self._client
+        run = client.create_run(self._opened[1][self._settings.experiment], tags=dict(tags or {}), run_name=name)
+        active = ActiveRun(client, run.info.run_id)
+        try:
+            active.parameters(params or {})
+            yield active
+        except BaseException as error:
+            self._withdraw(active.run_id)
+            active.fail(error, "FAILED" if isinstance(error, Exception) else "KILLED")
+            raise
+        active.finish()
+
+    def finished(self, key: str) -> ModelRef | None:
+        """Return the version that a finished run with tag `retrain_key` = `key` registered, if there is one."""
+        for run in self._runs(key, "FINISHED"):
+            versions = self._versions(run.info.run_id)
+            if versions:
+                return versions[0]
+        return None
+
+    def abandon_others(self, key: str, run_id: str) -> None:
+        """Mark every other still running run of `key` as killed (its process died) and withdraw what it registered."""
+        for run in self._runs(key, "RUNNING"):
+            if run.info.run_id != run_id:
+                self._withdraw(run.info.run_id)
+                dead = ModelError("its process ended before it did", do=f"run {run_id} took over")
+                ActiveRun(self._client, run.info.run_id).fail(dead, "KILLED")
+
+    def register(
+        self, run: ActiveRun, folder: Path, *, code_path: Path, example: Any, requirements: Sequence[str] = ()
+    ) -> ModelRef:
+        """Log the saved model in `folder` behind the code in `code_path` and register it, without any alias.
+
+        Args:
+            run: the run it belongs to.
+            folder: what FittedModel.save wrote; files of that folder only, no pickle.
+            code_path: a Python file that calls mlflow.models.set_model.
+            example: a small pandas frame of input, naive UTC time stamps.
+            requirements: pip requirements of the served model, beside the known ones.
+
+        Raises:
+            ModelError: if the folder is not there.
+        """
+        if not folder.is_dir():
+            raise ModelError(f"{folder} is not there", expected="the folder of a saved model")
+        client = self._client
+        tags = client.get_run(run.run_id).data.tags
+        kept = {name: tags[name] for name in ("as_of", "features_version", "config_hash") if name in tags}
+        return log_version(
+            client, self._settings.model_name, run.run_id, folder, code_path, example, requirements, kept
+        )
+
+    def set_alias(self, name: str, version: ModelRef) -> None:
+        """Point alias `name` at `version`."""
+        self._client.set_registered_model_alias(version.name, name, version.version)
+
+    def champion(self) -> ModelRef | None:
+        """Return the version in service."""
+        return self._by_alias(CHAMPION)
+
+    def challenger(self) -> ModelRef | None:
+        """Return the newest version that waits for, or has had, its verdict."""
+        return self._by_alias(CHALLENGER)
+
+    def model_folder(self, version: ModelRef) -> Path:
+        """Return the folder with the files that FittedModel.save wrote.
+
+        Raises:
+            ModelError: if the version or its files are not there.
+        """
+        mlflow = import_mlflow()
+        try:
+            uri = self._client.get_model_version_download_uri(version.name, version.version)
+            root = _local(uri) or Path(mlflow.artifacts.download_artifacts(uri))
+            flavor = mlflow.models.Model.load(str(root)).flavors["python_function"]
+            folder = root / str(flavor["artifacts"]["model"]["path"])
+        except (mlflow.exceptions.MlflowException, KeyError, OSError) as error:
+            raise ModelError(f"version {version.version} of {version.name} cannot be read", got=str(error)) from error
+        if not folder.is_dir():
+            raise ModelError(f"the files of version {version.version} are gone", expected=str(folder))
+        return folder
+
+    def pyfunc_predict(self, version: ModelRef, rows: Any) -> Any:
+        """Reload the version as MLflow serves it and predict from a pandas frame of feature rows (naive UTC)."""
+        _ = self._client
+        with silenced():
+            served = import_mlflow().pyfunc.load_model(f"models:/{version.name}/{version.version}")
+            return served.predict(rows)
+
+    def read_json(self, run_id: str, name: str) -> Any:
+        """Return the JSON file `name` of a run.
+
+        Raises:
+            ModelError: if the run does not have it.
+        """
+        return json.loads(self.read_bytes(run_id, name))
+
+    def read_bytes(self, run_id: str, name: str) -> bytes:
+        """Return the file `name` of a run, e.g. `figures/fan.png`.
+
+        Raises:
+            ModelError: if the run does not have it.
+        """
+        mlflow = import_mlflow()
+        try:
+            return Path(self._client.download_artifacts(run_id, name)).read_bytes()
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            raise ModelError(f"run {run_id} has no file {name}", do="retrain") from error
+
+    def promote(self, version: ModelRef, *, reason: str, at: datetime) -> None:
+        """Put `version` in service. Doing it again changes nothing.
+
+        The ledger is written first: a process that dies in between leaves a row that the next call acts on.
+        """
+        with self._verdict_lock():
+            if champions(self._ledger.entries())[-1:] != [version.version]:
+                self._ledger.write(PROMOTED, version.version, version.run_id, reason, iso(at))
+            self._put_in_service(version.version)
+
+    def refuse(self, version: ModelRef, *, reason: str, at: datetime) -> None:
+        """Write that `version` was not promoted; the champion stays. The same refusal is written once."""
+        with self._verdict_lock():
+            own = [entry for entry in self._ledger.entries() if entry.version == version.version]
+            if not own or (own[-1].verdict, own[-1].reason) != (REFUSED, reason):
+                self._ledger.write(REFUSED, version.version, version.run_id, reason, iso(at))
+
+    def rollback(self, *, at: datetime, reason: str) -> ModelRef:
+        """Put the previous champion back. Again with the same `at` and `reason`, it changes nothing.
+
+        Raises:
+            ModelError: if there is no previous champion.
+        """
+        with self._verdict_lock():
+            entries = self._ledger.entries()
+            last = entries[-1] if entries else None
+            if last is None or (last.verdict, last.at, last.reason) != (ROLLED_BACK, iso(at), reason):
+                version = before(entries)
+                known = self._by_version(version)
+                self._ledger.write(ROLLED_BACK, version, known.run_id, reason, iso(at))
+            else:
+                known = self._by_version(last.version)
+            self._put_in_service(known.version)
+        return known
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Return every verdict, oldest first: number, verdict, version, run_id, reason, at."""
+        return [entry.as_dict() for entry in self._ledger.entries()]
+
+    def _put_in_service(self, version: str) -> None:
+        champion = self.champion()
+        if champion is None or champion.version != version:
+            self._client.set_registered_model_alias(self._settings.model_name, CHAMPION, version)
+
+    def _by_version(self, version: str) -> ModelRef:
+        mlflow = import_mlflow()
+        try:
+            return model_ref(self._client.get_model_version(self._settings.model_name, version))
+        except mlflow.exceptions.MlflowException as error:
+            raise ModelError(
+                f"version {version} of {self._settings.model_name} is gone", do="promote another"
+            ) from error
+
+    def _by_alias(self, alias: str) -> ModelRef | None:
+        mlflow = import_mlflow()
+        client = self._client
+        try:
+            return model_ref(client.get_model_version_by_alias(self._settings.model_name, alias))
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def _runs(self, key: str, status: str) -> list[Any]:
+        where = f"tags.{RETRAIN_KEY} = '{key}' and attributes.status = '{status}'"
+        return list(self._client.search_runs([self._opened[1][self._settings.experiment]], where))
+
+    def _versions(self, run_id: str) -> list[ModelRef]:
+        return [model_ref(found) for found in self._client.search_model_versions(f"run_id = '{run_id}'")]
+
+    def _withdraw(self, run_id: str) -> None:
+        for version in self._versions(run_id):
+            self._client.delete_model_version(version.name, version.version)
+
+
+def _local(uri: str) -> Path | None:
+    parsed = urlparse(uri)
+    if parsed.scheme == "file":
+        return Path(unquote(parsed.path))
+    return Path(uri) if not parsed.scheme else None

@@ -1,0 +1,88 @@
+"""The one place that imports mlflow: late (it takes seconds), without telemetry, without its chatter."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+_CHATTER = (
+    ".*noload.* loader strategy is deprecated.*",
+    ".*Inferred schema contains integer column.*",
+    ".*Add type hints to the `predict` method.*",
+    ".*type hint.*pyfunc.*",
+)
+_TALKATIVE = ("mlflow", "alembic")
+
+
+def import_mlflow() -> Any:
+    """Return the mlflow package, telemetry off."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
+
+    return mlflow
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep mlflow's progress lines and the listed third-party warnings off the screen."""
+    import_mlflow()  # sets its own log level, so it comes first
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in _CHATTER:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def absolute_uri(uri: str, home: Path) -> str:
+    """Return `uri` with a relative sqlite path taken from `home`."""
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix):
+        return uri
+    path = home / uri.removeprefix(prefix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return f"{prefix}{path}"
+
+
+def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tuple[Any, dict[str, str]]:
+    """Open the tracking store, making its tables and experiments once, one process at a time.
+
+    Two processes that create the same new database crash one another, hence the lock.
+
+    Args:
+        uri: absolute tracking and registry address.
+        artifacts: folder under which each experiment keeps its files.
+        experiments: names that must exist.
+
+    Returns:
+        (MlflowClient, experiment ids by name).
+    """
+    artifacts.mkdir(parents=True, exist_ok=True)
+    with FileLock(artifacts.parent / ".mlflow.lock"), silenced():
+        mlflow = import_mlflow()
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        client = mlflow.MlflowClient(uri, uri)
+        ids = {}
+        for name in experiments:
+            found = client.get_experiment_by_name(name)
+            ids[name] = (
+                found.experiment_id
+                if found is not None
+                else client.create_experiment(name, artifact_location=(artifacts / name).resolve().as_uri())
+            )
+    return client, ids

@@ -1,0 +1,94 @@
+"""The ledger of verdicts: every promotion, refusal and rollback is a row, and who is champion follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from oihedge.core.errors import ModelError
+
+PROMOTED, REFUSED, ROLLED_BACK = "promoted", "refused", "rolled_back"
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One verdict; `version` is what it was about (for a rollback: the version put back)."""
+
+    number: int
+    verdict: str
+    version: str
+    run_id: str
+    reason: str
+    at: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+class Ledger:
+    """Rows are MLflow runs of an experiment of their own, so that the UI shows them."""
+
+    def __init__(self, client: Any, experiment_id: str, model_name: str) -> None:
+        self._client, self._experiment_id, self._model_name = client, experiment_id, model_name
+
+    def entries(self) -> list[Entry]:
+        """Return every row, oldest first."""
+        rows: list[Entry] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id], f"tags.model = '{self._model_name}'", max_results=_PAGE, page_token=token
+            )
+            rows += [_entry(run.data.tags) for run in page]
+            token = page.token
+            if not token:
+                return sorted(rows, key=lambda entry: entry.number)
+
+    def write(self, verdict: str, version: str, run_id: str, reason: str, at: str) -> None:
+        """Append a row."""
+        number = len(self.entries()) + 1
+        tags = {
+            "model": self._model_name, "number": str(number), "verdict": verdict, "version": version,
+            "model_run_id": run_id, "reason": reason, "at": at,
+        }  # fmt: skip
+        run = self._client.create_run(
+            self._experiment_id, tags=tags, run_name=f"{number:04d} {verdict} version {version}"
+        )
+        self._client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def _entry(tags: Mapping[str, str]) -> Entry:
+    return Entry(
+        int(tags["number"]), tags["verdict"], tags["version"], tags["model_run_id"], tags["reason"], tags["at"]
+    )
+
+
+def champions(entries: Sequence[Entry]) -> list[str]:
+    """Return the versions in line, the one in service last: a promotion adds one, a rollback takes one away."""
+    line: list[str] = []
+    for entry in entries:
+        if entry.verdict == PROMOTED:
+            line.append(entry.version)
+        elif entry.verdict == ROLLED_BACK and line:
+            line.pop()
+    return line
+
+
+def before(entries: Sequence[Entry]) -> str:
+    """Return the version that a rollback puts back.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    line = champions(entries)
+    if len(line) < 2:
+        raise ModelError(
+            "there is no previous champion to put back",
+            expected="two promotions in the ledger",
+            got="one" if line else "none",
+            do="the model-free rule decides when there is no champion",
+        )
+    return line[-2]

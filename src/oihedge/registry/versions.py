@@ -1,0 +1,75 @@
+"""Registered versions: logging one from code, and reading one back as a ModelRef."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from oihedge.core.clock import parse_instant
+from oihedge.core.types import ModelRef
+from oihedge.registry.door import import_mlflow, silenced
+
+_SERVED_WITH = (
+    "mlflow",
+    "torch",
+    "lightning",
+    "pytorch-forecasting",
+    "safetensors",
+    "polars",
+    "pandas",
+    "numpy",
+    "pyarrow",
+)
+
+
+def log_version(
+    client: Any, name: str, run_id: str, folder: Path, code_path: Path, example: Any,
+    requirements: Sequence[str], tags: Mapping[str, str],
+) -> ModelRef:  # fmt: skip
+    """Log a model from code below the run and register it as the next version of `name`.
+
+    Requirements are pinned to what is installed, so that nothing has to be guessed by importing the model.
+    """
+    mlflow = import_mlflow()
+    pinned = [f"{package}=={installed(package)}" for package in _SERVED_WITH]
+    with silenced():
+        mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
+        # What mlflow.pyfunc.log_model calls, told the run: through the fluent API the run would end here as finished.
+        logged = mlflow.models.Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            python_model=str(code_path),
+            artifacts={"model": str(folder)},
+            input_example=example,
+            pip_requirements=[*pinned, *requirements],
+        )
+        _ensure_model(client, name)
+        registered = client.create_model_version(
+            name, logged.model_uri, run_id=run_id, tags=dict(tags), model_id=logged.model_id
+        )
+    return model_ref(client.get_model_version(name, registered.version))
+
+
+def _ensure_model(client: Any, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except import_mlflow().exceptions.MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def model_ref(found: Any) -> ModelRef:
+    """Return MLflow's model version as a ModelRef."""
+    tags = {str(name): str(value) for name, value in (found.tags or {}).items()}
+    as_of = tags.get("as_of")
+    return ModelRef(
+        name=found.name,
+        version=str(found.version),
+        run_id=str(found.run_id),
+        trained_as_of=parse_instant(as_of, "tag as_of") if as_of else None,
+        tags=tags,
+    )

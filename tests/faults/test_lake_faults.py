@@ -1,0 +1,159 @@
+"""The lake under concurrent writers, kill -9 and damaged files: real processes on real tables."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from oihedge.core.errors import DataError
+from oihedge.lake.store import Lake
+
+NOW = datetime(2025, 2, 1, tzinfo=UTC)
+ROWS, BATCHES = 500, 6
+
+WRITER = f"""
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+import polars as pl
+from oihedge.lake.store import Lake
+
+def batch(number):
+    first = datetime(2025, 1, 1, tzinfo=UTC) + number * timedelta(minutes={ROWS})
+    ts = pl.datetime_range(first, first + timedelta(minutes={ROWS} - 1), "1m", time_unit="us", eager=True)
+    return pl.DataFrame({{"ts": ts, "available_at": ts}}).with_columns(
+        venue=pl.lit("bybit"), symbol=pl.lit("BTC"), asset=pl.lit("BTC"), rate=pl.lit(0.1), interval_h=pl.lit(8.0))
+
+def write(root):
+    lake = Lake(Path(root), simulated=True)
+    for number in range({BATCHES}):
+        done = lake.append("raw", "funding", batch(number), now=datetime(2025, 2, 1, tzinfo=UTC))
+        print(number, done.added, flush=True)
+"""
+
+KILLED_BEFORE_COMMIT = """
+import os, signal, threading, time
+
+def watch(table, files):
+    while len(list(table.glob("*.parquet"))) < files:
+        time.sleep(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+root, files = sys.argv[1], int(sys.argv[2])
+threading.Thread(target=watch, args=(Path(root) / "raw" / "funding", files), daemon=True).start()
+write(root)
+"""
+
+FULL_DISK = """
+import resource
+lake = Lake(Path(sys.argv[1]), simulated=True)
+now = datetime(2025, 2, 1, tzinfo=UTC)
+lake.append("raw", "funding", batch(0), now=now)
+resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
+try:
+    lake.append("raw", "funding", batch(1), now=now)
+except Exception:
+    print("refused", flush=True)
+    raise
+"""
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER + code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(root: Path) -> str:
+    process = start("write(sys.argv[1])", root)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out
+
+
+def complete(root: Path) -> None:
+    rows = Lake(root, simulated=True).rows("raw", "funding").collect()
+    assert rows.height == ROWS * BATCHES
+    assert rows.select("ts").is_unique().all()
+
+
+def whole_batches(root: Path) -> int:
+    rows = Lake(root, simulated=True).rows("raw", "funding").collect()
+    assert rows.height % ROWS == 0, "a killed append leaves all of its rows or none"
+    assert rows.select("ts").is_unique().all()
+    return rows.height // ROWS
+
+
+@pytest.mark.parametrize("files", [1, 3])
+def test_an_append_killed_between_data_and_commit_leaves_no_trace_and_a_rerun_completes(tmp_path, files):
+    process = start(KILLED_BEFORE_COMMIT, tmp_path, files)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    told = len(out.splitlines())
+    assert told <= whole_batches(tmp_path) <= told + 1, "what was reported as written is there"
+    finish(tmp_path)
+    complete(tmp_path)
+
+
+def test_a_writer_killed_at_any_moment_leaves_whole_batches_and_frees_its_lock(tmp_path):
+    process = start("write(sys.argv[1])", tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert whole_batches(tmp_path) >= 1
+    finish(tmp_path)
+    complete(tmp_path)
+
+
+def test_two_processes_appending_the_same_rows_leave_no_duplicate(tmp_path):
+    both = [start("write(sys.argv[1])", tmp_path) for _ in range(2)]
+    told = []
+    for process in both:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        told += [int(line.split()[1]) for line in out.splitlines()]
+    complete(tmp_path)
+    assert sum(told) == ROWS * BATCHES
+    assert Lake(tmp_path, simulated=True).version("raw", "funding") == BATCHES - 1
+
+
+def rows(rate: float) -> pl.DataFrame:
+    ts = datetime(2025, 1, 1, tzinfo=UTC)
+    named = {"venue": "bybit", "symbol": "BTC", "asset": "BTC", "rate": rate, "interval_h": 8.0}
+    return pl.DataFrame([{**named, "ts": ts, "available_at": ts}])
+
+
+def test_a_damaged_log_is_one_clear_line(tmp_path):
+    lake = Lake(tmp_path, simulated=True)
+    lake.append("raw", "funding", rows(0.1), now=NOW)
+    (tmp_path / "raw" / "funding" / "_delta_log" / f"{0:020}.json").write_text("not json\n")
+    with pytest.raises(DataError, match="is damaged") as caught:
+        lake.read("raw", "funding")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_refuses_the_append_and_leaves_the_table_as_it_was(tmp_path):
+    process = start(FULL_DISK, tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "OihedgeError: lake table" in err
+    assert "could not be written" in err.splitlines()[-1]
+    assert whole_batches(tmp_path) == 1
+    assert out == "refused\n"
+    finish(tmp_path)
+    complete(tmp_path)
+
+
+def test_an_orphan_of_a_killed_append_is_not_read(tmp_path):
+    lake = Lake(tmp_path, simulated=True)
+    lake.append("raw", "funding", rows(0.1), now=NOW)
+    rows(0.9).write_parquet(tmp_path / "raw" / "funding" / "part-00000-orphan.parquet")
+    assert lake.rows("raw", "funding").collect()["rate"].to_list() == [0.1]
+    assert lake.append("raw", "funding", rows(0.2), now=NOW + timedelta(hours=1)).added == 1

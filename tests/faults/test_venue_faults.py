@@ -1,0 +1,218 @@
+"""Venues that misbehave: a retry, or one clear failure; never a wrong row."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fakes.loopback_venue import HOUR, Broken, LoopbackVenue, Reply
+from fakes.market_settings import PERPS, market
+
+from oihedge.core.errors import VenueError
+from oihedge.market.read import Fetched, fetch
+
+NOW = datetime(2025, 7, 1, 0, 5, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp() * 1000)
+START = NOW - timedelta(days=2)
+BYBIT, HTML = PERPS[1], b"<html><body>We are under maintenance</body></html>"
+
+
+def read(*broken: Broken, **more) -> tuple[Fetched, LoopbackVenue]:
+    venues = more.pop("venues", (BYBIT,))
+    with LoopbackVenue(NOW_MS, *broken) as loopback:
+        fetched = fetch(market(*venues, **more), start=START, end=NOW, now=NOW, base_url=loopback.url)
+    return fetched, loopback
+
+
+@pytest.fixture(scope="module")
+def right() -> Fetched:
+    return read()[0]
+
+
+def same(a: Fetched, b: Fetched) -> bool:
+    return all(a.rows[name].equals(b.rows[name]) for name in b.rows)
+
+
+def rewritten(change):
+    """Break the right body: `change` gets the decoded rows' holder and returns nothing."""
+
+    def fault(body: bytes) -> Reply:
+        answer = json.loads(body)
+        change(answer)
+        return Reply(body=json.dumps(answer).encode())
+
+    return fault
+
+
+def rows_of(answer):
+    return answer["result"]["list"]
+
+
+PASSING = {
+    "500": lambda body: Reply(500, b"oops"),
+    "502 page": lambda body: Reply(502, HTML),
+    "503": lambda body: Reply(503, b""),
+    "504": lambda body: Reply(504, b""),
+    "429": lambda body: Reply(429, b'{"retCode":10006,"retMsg":"Too many visits"}', {"Retry-After": "0.05"}),
+    "429 with a date": lambda body: Reply(
+        429, b"slow down", {"Date": "Tue, 01 Jul 2025 00:05:00 GMT", "Retry-After": "Tue, 01 Jul 2025 00:05:00 GMT"}
+    ),
+    "403 of too many requests": lambda body: Reply(403, b"access too frequent"),
+    "html with 200": lambda body: Reply(200, HTML, {"Content-Type": "text/html"}),
+    "empty body": lambda body: Reply(200, b""),
+    "null body": lambda body: Reply(200, b"null"),
+    "truncated json": lambda body: Reply(200, body[: len(body) // 2]),
+    "cut connection": lambda body: Reply(200, body, cut=True),
+    "another shape": lambda body: Reply(200, b'{"retCode":0,"result":{"list":[{"a":1},7]}}'),
+    "server error in json": lambda body: Reply(200, b'{"retCode":10016,"retMsg":"System error","result":{}}'),
+    "rate limit in json": lambda body: Reply(200, b'{"retCode":10006,"retMsg":"Too many visits","result":{}}'),
+    "no rows": rewritten(lambda answer: rows_of(answer).clear()),
+    "half of the rows": rewritten(lambda answer: rows_of(answer).__delitem__(slice(0, 20))),
+    "the rows of another symbol": rewritten(lambda answer: answer["result"].update(symbol="XRPUSDT")),
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+@pytest.mark.parametrize("where", ["market/kline", "market/open-interest"])
+def test_a_passing_fault_is_retried_until_the_rows_are_right(name, where, right):
+    fetched, _ = read(Broken(where, PASSING[name]))
+    assert fetched.failures == []
+    assert same(fetched, right)
+
+
+@pytest.mark.parametrize("name", sorted(set(PASSING) - {"no rows", "half of the rows", "the rows of another symbol"}))
+def test_a_passing_fault_of_the_market_list_is_retried(name, right):
+    fetched, _ = read(Broken("instruments-info", PASSING[name]))
+    assert fetched.failures == []
+    assert same(fetched, right)
+
+
+@pytest.mark.parametrize(
+    "shuffle",
+    [
+        pytest.param(lambda answer: rows_of(answer).extend(rows_of(answer)[:7]), id="duplicated rows"),
+        pytest.param(lambda answer: rows_of(answer).reverse(), id="the other order"),
+        pytest.param(lambda answer: rows_of(answer).sort(key=str), id="no order"),
+        pytest.param(
+            lambda answer: rows_of(answer).append([str(NOW_MS + HOUR), *"11111", "0"]), id="a row of the future"
+        ),
+    ],
+)
+def test_pages_out_of_order_or_with_repeated_rows_come_out_right(shuffle, right):
+    fetched, _ = read(Broken("market/kline", rewritten(shuffle), times=99))
+    assert fetched.failures == []
+    assert fetched.rows["ohlcv"].equals(right.rows["ohlcv"])
+
+
+LASTING = {
+    "another price for the same hour": (
+        rewritten(lambda answer: rows_of(answer).append([rows_of(answer)[0][0], *"99999", "0"])),
+        "two different rows",
+    ),
+    "instants off the grid": (
+        rewritten(lambda answer: [row.__setitem__(0, str(int(row[0]) + 60_000)) for row in rows_of(answer)]),
+        "off the grid",
+    ),
+    "the rows of another symbol": (PASSING["the rows of another symbol"], "answered with XRPUSDT"),
+    "html with 200": (PASSING["html with 200"], "no JSON"),
+    "bars without a price": (
+        rewritten(lambda answer: [row.__setitem__(1, "") for row in rows_of(answer)]),
+        "without a price",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_lasting_fault_is_one_named_failure_and_not_one_row_of_that_series(name, right):
+    fault, says = LASTING[name]
+    fetched, _ = read(Broken("market/kline?category=linear", fault, times=999), Broken("kline", fault, times=999))
+    assert len(fetched.failures) == 2
+    assert all(says in failure and failure.startswith("bybit ohlcv ") for failure in fetched.failures)
+    assert all(len(failure) < 300 and "\n" not in failure for failure in fetched.failures)
+    assert fetched.rows["ohlcv"].is_empty()
+    assert fetched.rows["funding"].equals(right.rows["funding"])
+    assert fetched.rows["open_interest"]["oi_usd"].null_count() == fetched.rows["open_interest"].height
+
+
+def test_rows_that_stay_away_are_told_as_a_gap_after_a_second_look():
+    fetched, loopback = read(Broken("market/kline", PASSING["no rows"], times=999))
+    assert fetched.failures == []
+    assert fetched.rows["ohlcv"].is_empty()
+    assert {(gap.table, gap.why) for gap in fetched.gaps} == {("ohlcv", "the venue sent no rows")}
+    assert loopback.asked("market/kline") == 2 * 2
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 451])
+def test_a_refusal_is_never_asked_again(status):
+    fetched, loopback = read(Broken("market/kline", lambda body: Reply(status, HTML), times=999))
+    assert len(fetched.failures) == 2
+    assert str(status) in fetched.failures[0]
+    assert loopback.asked("market/kline") == 2
+
+
+def test_a_symbol_the_venue_disowns_is_never_asked_again():
+    body = b'{"code":-1121,"msg":"Invalid symbol."}'
+    fetched, loopback = read(Broken("/klines", lambda _: Reply(400, body), times=999), venues=(PERPS[0],))
+    assert all("BadSymbol" in failure for failure in fetched.failures)
+    assert loopback.asked("/klines") == 2
+
+
+def test_retry_after_pauses_the_whole_venue():
+    def limited(body: bytes) -> Reply:
+        return Reply(429, b'{"code":-1003,"msg":"Too many requests"}', {"Retry-After": "1"})
+
+    begun = time.monotonic()
+    fetched, _ = read(Broken("/klines", limited), venues=(PERPS[0],))
+    assert time.monotonic() - begun >= 1.0
+    assert fetched.failures == []
+
+
+def test_a_ban_longer_than_our_patience_gives_the_venue_up_at_once_and_spares_the_others(right):
+    def banned(body: bytes) -> Reply:
+        return Reply(418, b'{"code":-1003,"msg":"Way too many requests; IP banned"}', {"Retry-After": "7200"})
+
+    fetched, loopback = read(Broken("/fapi/v1/klines", banned, times=999), venues=(PERPS[0], BYBIT))
+    assert fetched.failures
+    assert any("pause of 7200 s" in failure for failure in fetched.failures)
+    assert loopback.asked("/fapi/v1/klines") <= 2
+    assert set(fetched.rows["ohlcv"]["venue"]) == {"bybit"}
+
+
+def test_one_venue_down_leaves_the_others_whole(right):
+    fetched, _ = read(Broken("/fapi/", lambda body: Reply(503, b""), times=999), venues=(PERPS[0], BYBIT))
+    assert len(fetched.failures) == 1
+    assert fetched.failures[0].startswith("binanceusdm perp markets: ExchangeNotAvailable")
+    assert same(fetched, right)
+
+
+def test_an_empty_list_of_markets_is_a_failure_of_the_venue_not_a_wrong_symbol():
+    empty = Broken("instruments-info", rewritten(lambda answer: rows_of(answer).clear()), times=999)
+    fetched, _ = read(empty, venues=(PERPS[0], BYBIT))
+    assert fetched.failures == ["bybit perp markets: BadResponse: bybit sent an empty list of markets"]
+
+
+def test_when_no_venue_answers_there_is_one_error():
+    with pytest.raises(VenueError, match="no venue could be read"):
+        fetch(market(BYBIT, attempts=2), start=START, end=NOW, now=NOW, base_url="http://127.0.0.1:9")
+
+
+def test_a_venue_that_hangs_is_timed_out_and_asked_again(right):
+    def slow(body: bytes) -> Reply:
+        time.sleep(0.6)
+        return Reply(body=body)
+
+    fetched, _ = read(Broken("market/kline", slow), timeout_s=0.3)
+    assert fetched.failures == []
+    assert same(fetched, right)
+
+
+def test_a_present_value_that_is_missing_is_a_failure_not_a_zero():
+    def blank(answer):
+        for context in answer[1]:
+            context.pop("openInterest")
+
+    fetched, _ = read(Broken('"metaAndAssetCtxs"', rewritten(blank), times=999), venues=(PERPS[2],))
+    assert fetched.rows["open_interest"].is_empty()
+    assert any("no open interest" in failure for failure in fetched.failures)

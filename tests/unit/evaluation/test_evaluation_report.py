@@ -1,0 +1,162 @@
+import dataclasses
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+
+from oihedge.core.types import Gate
+from oihedge.evaluation import figures
+from oihedge.evaluation.figure_style import to_png
+from oihedge.evaluation.gates import gates
+from oihedge.evaluation.report import ReportContent, html, render
+from oihedge.evaluation.verdict import verdict
+
+LABEL = "simulated market"
+QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def verdicts(scene, evaluated):
+    return gates(
+        evaluated, scene.settings.gates, quality_share=1.0, leakage_failures=0, latency_s=float("nan"), champion=None
+    )
+
+
+def content(evaluated, verdicts, **changes) -> ReportContent:
+    given = ReportContent(
+        name="demo", as_of=datetime(2025, 7, 1, 0, 5, tzinfo=UTC), label=LABEL, price_label="spot proxy",
+        oos_days=evaluated.oos_days, strategies=evaluated.rows(), gates=verdicts, scores=evaluated.scores,
+        decision={"status": "ok", "as_of": "2025-07-01T00:05:00Z", "valid_until": "2025-07-01T01:05:00Z",
+                  "reasons": ["no_champion"], "hedges": [{"asset": "BTC", "hedge_ratio": 0.62}],
+                  "targets": [{"venue": "bybit", "symbol": "BTC/USDT:USDT", "target_qty": "-4.100"}]},
+        data=[{"table": "ohlcv", "rows": 10}], figures={"Equity": PNG},
+    )  # fmt: skip
+    return dataclasses.replace(given, **changes)
+
+
+def drawn(scene, evaluated, verdicts):
+    rows = scene.inputs.features
+    return {
+        "equity": figures.strategies_equity(evaluated, LABEL),
+        "ratio": figures.ratio_over_market(evaluated, rows, "BTC", LABEL),
+        "fan": figures.quantile_fan(evaluated, rows, "NEAR", QUANTILES, LABEL),
+        "gates": figures.gate_table(verdicts, LABEL),
+        "reliability": figures.reliability(evaluated.scores, LABEL),
+        "loss": figures.loss_curve([{"train_loss": 1.0, "val_loss": 1.1}, {"train_loss": 0.8}], LABEL),
+    }
+
+
+def test_every_figure_names_its_label_and_is_the_same_picture_again(scene, evaluated, verdicts):
+    once, again = drawn(scene, evaluated, verdicts), drawn(scene, evaluated, verdicts)
+    for name, figure in once.items():
+        assert f"[{LABEL}]" in figure.get_suptitle(), name
+    for name in ("gates", "loss"):
+        assert to_png(once[name]) == to_png(again[name])
+
+
+@pytest.mark.filterwarnings("error")
+def test_figures_of_an_empty_or_unknown_evaluation_are_drawn_too(scene, evaluated):
+    bare = {"model": {**evaluated.scores["model"], "reliability": [], "base_rate": float("nan")}}
+    for figure in (figures.gate_table([], LABEL), figures.loss_curve([], LABEL), figures.reliability(bare, LABEL)):
+        assert to_png(figure).startswith(PNG)
+
+
+def test_the_figure_of_the_ratio_shades_the_deep_tiers(scene, evaluated):
+    deep = dataclasses.replace(evaluated, decisions=evaluated.decisions.with_columns(pl.col("tier") * 2))
+    plain, shaded = (figures.ratio_over_market(one, scene.inputs.features, "BTC", LABEL) for one in (evaluated, deep))
+    assert len(shaded.axes[0].patches) > len(plain.axes[0].patches) == 0
+
+
+class Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.links, self.tables, self.captions, self.inside = [], 0, [], None
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset")]
+        self.tables += tag == "table"
+        self.inside = tag
+
+    def handle_data(self, data):
+        if self.inside in ("caption", "figcaption") and data.strip():
+            self.captions.append(data)
+
+
+def test_the_report_is_one_file_without_any_outside_resource(tmp_path, evaluated, verdicts):
+    path = render(tmp_path / "reports" / "latest.html", content(evaluated, verdicts))
+    page = path.read_text()
+    reader = Reader()
+    reader.feed(page)
+    assert all(link.startswith("data:image/png;base64,") for link in reader.links)
+    assert len(reader.links) == 1
+    assert not re.search(r"https?://|@import|url\(|<script|<link", page)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_every_table_and_figure_carries_the_label_and_the_price_label(evaluated, verdicts):
+    reader = Reader()
+    reader.feed(html(content(evaluated, verdicts)))
+    assert reader.tables == 7
+    assert len(reader.captions) == 8
+    assert all("simulated market, prices: spot proxy" in caption for caption in reader.captions)
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path, evaluated, verdicts):
+    one, two = (render(tmp_path / name, content(evaluated, verdicts)).read_bytes() for name in "ab")
+    assert one == two
+
+
+def test_texts_are_escaped(evaluated, verdicts):
+    gate = Gate("x", float("nan"), 0.0, "a < b", False, "<b>&</b>")
+    page = html(content(evaluated, [gate], name="<script>alert(1)</script>", data=[{"<i>": "<u>"}]))
+    assert "<script>" not in page
+    assert "&lt;b&gt;&amp;&lt;/b&gt;" in page
+    assert "&lt;u&gt;" in page
+
+
+def test_an_empty_report_says_what_is_not_there(evaluated):
+    page = html(content(evaluated, [], strategies=[], scores={}, decision=None, data=[], figures={}))
+    for said in ("No policy was evaluated", "No gate was run", "No decision was made yet", "No forecast was scored"):
+        assert said in page
+
+
+def test_numbers_not_known_are_dashes(evaluated, verdicts):
+    row = {**evaluated.rows()[0], "sharpe": None}
+    page = html(content(evaluated, verdicts, strategies=[row, *evaluated.rows()[1:]]))
+    assert "<td>–</td>" in page
+    assert "nan" not in re.sub(r"<[^>]*>", "", page).lower().split()
+
+
+def strategies(policy, twin):
+    names = ("cvar_95", "net_return", "mean_ratio")
+    rivals = {
+        "static_twin_expost": twin,
+        "no_hedge": (0.08, 0.2, 0.0),
+        "full_hedge": (0.01, -0.01, 1.0),
+        "policy": policy,
+    }
+    return [{"strategy": name, **dict(zip(names, values, strict=True))} for name, values in rivals.items()]
+
+
+def test_the_verdict_says_that_the_policy_beats_its_twin():
+    risk, gain, dominated = verdict(strategies((0.03, 0.05, 0.4), (0.04, 0.02, 0.4)))
+    assert "beats every plain hedge: static_twin_expost (4.00 %)" in risk
+    assert "beats" in gain
+    assert dominated.startswith("No plain hedge")
+
+
+def test_the_verdict_says_that_the_policy_loses():
+    risk, gain, dominated = verdict(strategies((0.05, -0.05, 0.4), (0.04, 0.02, 0.4)))
+    assert "LOSES to every plain hedge: static_twin_expost (4.00 %)" in risk
+    assert "LOSES" in gain
+    assert "full_hedge" in dominated
+    assert "no_hedge" not in dominated
+
+
+def test_a_tie_is_a_loss_and_the_unknown_is_said():
+    assert "LOSES" in verdict(strategies((0.04, 0.02, 0.4), (0.04, 0.02, 0.4)))[0]
+    assert "cannot be compared" in verdict(strategies((None, 0.02, 0.4), (0.04, 0.02, 0.4)))[0]
+    assert "cannot be compared" in verdict(strategies((float("nan"), 0.02, 0.4), (0.04, 0.02, 0.4)))[0]

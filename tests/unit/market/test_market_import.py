@@ -1,0 +1,410 @@
+"""Import specs over small files: stamps, zones, units, names, and every bad input in one clear line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from oihedge.core.errors import ConfigError, DataError, OihedgeError
+from oihedge.core.tables import conform, table
+from oihedge.market.importing import load_spec, read_import
+
+T0 = datetime(2025, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+BARS = {
+    "table": "ohlcv", "file": "bars.csv", "venue": "binanceusdm", "asset": "BTC", "kind": "perp", "stamp": "open",
+    "time_zone": "UTC", "columns": {"ts": "time", "open": "o", "high": "h", "low": "l", "close": "c"},
+}  # fmt: skip
+INTEREST = {
+    "table": "open_interest", "file": "oi.csv", "venue": "hyperliquid", "symbol": "BTC/USDC:USDC", "stamp": "instant",
+    "time_zone": "UTC", "columns": {"ts": "time", "oi": "oi"},
+}  # fmt: skip
+FUNDING = {
+    "table": "funding", "file": "f.csv", "venue": "bybit", "asset": "BTC", "stamp": "instant", "time_zone": "UTC",
+    "columns": {"ts": "time", "rate": "rate"}, "interval_h": 8,
+}  # fmt: skip
+
+
+def spec_of(folder: Path, base: dict, **changes):
+    path = folder / "spec.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in {**base, **changes}.items() if v is not None}))
+    return load_spec(path)
+
+
+def imported(folder: Path, base: dict, text: str | None = None, prices=None, **changes) -> pl.DataFrame:
+    if text is not None:
+        (folder / base["file"]).write_text(text)
+    name, rows = read_import(spec_of(folder, base, **changes), None, prices)
+    assert name == base["table"]
+    assert conform(rows, table(name), stamps=False).equals(rows)
+    return rows
+
+
+def opens(*values: float):
+    bars = pl.DataFrame({"ts": [T0 + n * HOUR for n in range(len(values))], "open": list(values)})
+    return lambda venue, symbol: bars.with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
+
+
+BAR_TEXT = "time,o,h,l,c\n2025-01-01 00:00:00,1,3,0.5,2\n2025-01-01 01:00:00,2,4,1,3\n"
+
+
+def test_one_venue_and_one_asset_of_a_users_own_file(tmp_path):
+    rows = imported(tmp_path, BARS, BAR_TEXT)
+    assert rows["ts"].to_list() == [T0, T0 + HOUR]
+    assert rows["available_at"].to_list() == [T0 + HOUR + timedelta(seconds=5), T0 + 2 * HOUR + timedelta(seconds=5)]
+    first = rows.row(0, named=True)
+    assert (first["symbol"], first["asset"], first["close"], first["volume"]) == ("BTC/USDT:USDT", "BTC", 2.0, None)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "zone"),
+    [
+        (["2025-01-01 06:00:00", "2025-01-01 07:00:00"], "+06:00"),
+        (["2025-01-01T00:00:00Z", "2025-01-01T01:00:00Z"], None),
+        (["2025-01-01 01:00:00+01:00", "2025-01-01 02:00:00+01:00"], None),
+        (["2025-01-01T00:00:00.012Z", "2025-01-01T01:00:00.007Z"], "UTC"),
+        (["2025-01-01 00:00", "2025-01-01 01:00"], "UTC"),
+        (["2025-01-01 01:00:00", "2025-01-01 02:00:00"], "Europe/Paris"),
+        (["1735689600", "1735693200"], None),
+        (["1735689600000", "1735693200000"], None),
+        (["1735689600000000", "1735693200000000"], "UTC"),
+    ],
+)
+def test_stamps_of_every_kind_become_the_same_instants(tmp_path, stamps, zone):
+    text = "time,o,h,l,c\n" + "".join(f"{stamp},1,3,0.5,2\n" for stamp in stamps)
+    assert imported(tmp_path, BARS, text, time_zone=zone)["ts"].to_list() == [T0, T0 + HOUR]
+
+
+def test_a_stamp_at_the_close_moves_the_bar_not_its_availability(tmp_path):
+    at_open = imported(tmp_path, BARS, BAR_TEXT)
+    at_close = imported(tmp_path, BARS, BAR_TEXT, stamp="close")
+    assert at_close["ts"].to_list() == [ts - HOUR for ts in at_open["ts"]]
+    assert at_close["available_at"].to_list() == [ts + timedelta(seconds=5) for ts in at_open["ts"]]
+
+
+def test_the_open_interest_of_an_hour_is_known_at_its_close(tmp_path):
+    text = "time,oi\n2025-01-01 00:00:00,10\n"
+    rows = imported(tmp_path, INTEREST, text, stamp="open")
+    assert rows["ts"].to_list() == [T0 + HOUR]
+    assert rows["available_at"].to_list() == [T0 + HOUR + timedelta(seconds=5)]
+
+
+def test_floored_stamps_keep_the_instant_they_were_known(tmp_path):
+    text = "time,oi\n2025-01-01 00:00:00.467,10\n2025-01-01 00:00:30,11\n2025-01-01 01:00:00,12\n"
+    rows = imported(tmp_path, INTEREST, text, delay_s=2.0)
+    assert rows.select("ts", "oi_base").rows() == [(T0, 10.0), (T0 + HOUR, 12.0)]  # never a later value earlier
+    assert rows["available_at"][0] == T0 + timedelta(seconds=2, milliseconds=467)
+
+
+def test_without_a_grid_every_snapshot_keeps_its_instant(tmp_path):
+    (tmp_path / "oi.csv").write_text("time,oi\n2025-01-01 00:20:00,10\n2025-01-01 00:40:00,11\n")
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump({**INTEREST, "grid": None}))
+    assert read_import(load_spec(tmp_path / "spec.yaml"))[1]["ts"].dt.minute().to_list() == [20, 40]
+
+
+PRICE = {"venue": "binanceusdm", "symbol": "{asset}/USDT:USDT"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "coins", "usd", "source"),
+    [
+        ({}, [100.0, 200.0], [None, None], "coins as sent"),
+        (
+            {"price": PRICE},
+            [100.0, 200.0],
+            [1000.0, 4000.0],
+            "coins as sent; USD = coins x open of binanceusdm BTC/USDT:USDT",
+        ),
+        ({"unit": "contracts", "contract_size": 0.01}, [1.0, 2.0], [None, None], "contracts of 0.01 coins as sent"),
+        ({"unit": "contracts", "contract_size": {"BTC": 0.1}}, [10.0, 20.0], [None, None], "contracts as sent"),
+        (
+            {"unit": "usd", "price": PRICE},
+            [10.0, 10.0],
+            [100.0, 200.0],
+            "coins = USD / open of binanceusdm BTC/USDT:USDT at ts",
+        ),
+        ({"unit": "usd", "price": {**PRICE, "at": "mean"}}, [200 / 15], [200.0], "mean of the opens"),
+    ],
+)
+def test_units_become_coins_and_say_how(tmp_path, changes, coins, usd, source):
+    text = "time,oi\n2025-01-01 00:00:00,100\n2025-01-01 01:00:00,200\n"
+    rows = imported(tmp_path, INTEREST, text, opens(10.0, 20.0, 99.0), **changes)
+    assert rows["oi_base"].to_list() == pytest.approx(coins)
+    assert rows["oi_usd"].to_list() == usd
+    assert source in rows["unit_source"][0]
+    assert "approximation" in rows["unit_source"][0] or not changes.get("price")
+
+
+def test_the_price_is_the_open_at_the_rows_own_instant_and_no_later_bar_matters(tmp_path):
+    text = "time,oi\n2025-01-01 00:00:00,100\n2025-01-01 01:00:00,200\n"
+    now = imported(tmp_path, INTEREST, text, opens(10.0, 20.0), unit="usd", price=PRICE)
+    later = imported(tmp_path, INTEREST, text, opens(10.0, 20.0, 7.0, 9.0), unit="usd", price=PRICE)
+    assert now.equals(later)
+
+
+def test_rows_without_a_price_are_left_out_and_told(tmp_path):
+    (tmp_path / "oi.csv").write_text("time,oi\n2025-01-01 00:00:00,100\n2025-01-01 01:00:00,200\n")
+    told: list[str] = []
+    _, rows = read_import(spec_of(tmp_path, INTEREST, unit="usd", price=PRICE), None, opens(10.0), told.append)
+    assert rows.height == 1
+    assert told == [
+        "1 rows of open interest in USD left out: no bar of binanceusdm {asset}/USDT:USDT opens at their ts"
+    ]
+
+
+LONG = "time,where,coin,oi\n" + "".join(
+    f"2025-01-01 00:00:00,{venue},{coin},1\n" for venue in ("binance", "bybit", "lighter") for coin in ("BTC", "XBT2")
+)
+
+
+def test_venue_and_asset_from_columns_renamed_and_filtered(tmp_path):
+    rows = imported(
+        tmp_path, INTEREST, LONG, where={"where": ["binance", "bybit"]},
+        venue={"column": "where", "names": {"binance": "binanceusdm"}},
+        asset={"column": "coin", "names": {"XBT2": "ETH"}},
+        symbol={"binanceusdm": "{asset}/USDT:USDT", "bybit": "{asset}/USDC:USDC"},
+    )  # fmt: skip
+    assert rows.select("venue", "symbol", "asset").rows() == [
+        ("binanceusdm", "BTC/USDT:USDT", "BTC"),
+        ("binanceusdm", "ETH/USDT:USDT", "ETH"),
+        ("bybit", "BTC/USDC:USDC", "BTC"),
+        ("bybit", "ETH/USDC:USDC", "ETH"),
+    ]
+
+
+def test_a_symbol_column_names_the_asset(tmp_path):
+    text = "time,sym,oi\n2025-01-01,BTC/USDT:USDT,1\n2025-01-01,ETHUSDT,1\n"
+    symbol = {"column": "sym", "names": {"ETHUSDT": "ETH/USDT:USDT"}}
+    assert imported(tmp_path, INTEREST, text, symbol=symbol)["asset"].to_list() == ["BTC", "ETH"]
+
+
+def test_one_file_per_asset_without_a_header(tmp_path):
+    for asset, close in (("BTC", 5), ("ETH", 6)):
+        (tmp_path / f"{asset}.csv").write_text(f"2025-01-01 00:00:00,1,9,1,{close}\n")
+    rows = imported(tmp_path, BARS, None, file=None, asset=None, files={"BTC": "BTC.csv", "ETH": "ETH.csv"},
+                    header=["time", "o", "h", "l", "c"])  # fmt: skip
+    assert rows.select("asset", "symbol", "close").rows() == [
+        ("BTC", "BTC/USDT:USDT", 5.0),
+        ("ETH", "ETH/USDT:USDT", 6.0),
+    ]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "feather", "csv"])
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_parquet_feather_and_csv_give_the_same_rows(tmp_path, ending, unit):
+    frame = pl.DataFrame({"time": [T0, T0 + HOUR], "o": [1, 2], "h": [3.0, 4.0], "l": [0.5, 1], "c": [2.0, 3]})
+    frame = frame.with_columns(pl.col("time").dt.cast_time_unit(unit))
+    path = tmp_path / f"bars.{ending}"
+    {"parquet": frame.write_parquet, "feather": frame.write_ipc, "csv": frame.write_csv}[ending](path)
+    rows = imported(tmp_path, BARS, None, file=path.name, time_zone=None)
+    assert rows.drop("volume").equals(imported(tmp_path, BARS, BAR_TEXT).drop("volume"))
+
+
+def test_funding_intervals_fixed_per_venue_from_a_column_or_from_the_stamps(tmp_path):
+    text = "time,where,rate,h\n" + "".join(
+        f"2025-01-01 {hour:02}:00:00.003,{venue},0.0001,{8 if venue == 'bybit' else 4}\n"
+        for venue, hours in (("bybit", (0, 8, 16)), ("binanceusdm", (0, 4, 8)))
+        for hour in hours
+    )
+    asked = {"venue": {"column": "where"}}
+    per_venue = imported(tmp_path, FUNDING, text, **asked, interval_h={"bybit": 8, "binanceusdm": 4})
+    from_stamps = imported(tmp_path, FUNDING, text, **asked, interval_h="stamps")
+    columns = FUNDING["columns"] | {"interval_h": "h"}
+    from_column = imported(tmp_path, FUNDING, text, **asked, interval_h=None, columns=columns)
+    assert per_venue.equals(from_stamps)
+    assert per_venue.equals(from_column)
+    assert per_venue["interval_h"].to_list() == [4.0] * 3 + [8.0] * 3
+    assert imported(tmp_path, FUNDING, text)["interval_h"].unique().to_list() == [8.0]
+
+
+def test_a_span_keeps_its_rows_and_repeated_rows_count_once(tmp_path):
+    text = BAR_TEXT + BAR_TEXT.split("\n", 1)[1]
+    rows = imported(tmp_path, BARS, text, start="2025-01-01T01:00:00Z", end="2025-01-01T02:00:00Z")
+    assert rows["ts"].to_list() == [T0 + HOUR]
+
+
+def test_a_relative_file_is_looked_for_in_the_data_folder_and_then_beside_the_spec(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "bars.csv").write_text(BAR_TEXT)
+    (tmp_path / "bars.csv").write_text(BAR_TEXT.replace("00:00:00,1,", "00:00:00,1.5,"))
+    spec = spec_of(tmp_path, BARS)
+    assert read_import(spec, data)[1]["open"][0] == 1.0
+    assert read_import(spec, None)[1]["open"][0] == 1.5
+    (data / "bars.csv").unlink()
+    assert read_import(spec, data)[1]["open"][0] == 1.5
+
+
+BAD_FILES = [
+    pytest.param({}, "time,o,h,l\n2025-01-01,1,2,3\n", DataError, "bars.csv lacks column 'c'", id="missing column"),
+    pytest.param({}, "", DataError, "bars.csv cannot be read as csv", id="empty file"),
+    pytest.param({}, "time,o,h,l,c\n", DataError, "bars.csv has no rows", id="no rows"),
+    pytest.param({"format": "parquet"}, BAR_TEXT, DataError, "bars.csv cannot be read as parquet", id="wrong format"),
+    pytest.param({"file": "bars.xls"}, None, DataError, "data file bars.xls is not there", id="absent"),
+    pytest.param({"time_zone": None}, BAR_TEXT, ConfigError, "column time has stamps without a zone", id="naive"),
+    pytest.param(
+        {}, BAR_TEXT.replace("01:00:00", "01:00:00Z"), DataError, "column time mixes stamps with a zone", id="mixed"
+    ),
+    pytest.param(
+        {},
+        BAR_TEXT.replace("2025-01-01 01:00:00", "1735693200"),
+        DataError,
+        "column time mixes counts",
+        id="epoch in text",
+    ),
+    pytest.param(
+        {"time_zone": None},
+        "time,o,h,l,c\n1735689600,1,3,1,2\n1735693200000,1,3,1,2\n",
+        DataError,
+        "mixes units of time",
+        id="mixed units",
+    ),
+    pytest.param(
+        {},
+        BAR_TEXT.replace("2025-01-01 01", "January 1st"),
+        DataError,
+        "column time; expected a time like",
+        id="no time",
+    ),
+    pytest.param(
+        {},
+        BAR_TEXT.replace("2025-01-01 01:00:00", ""),
+        DataError,
+        "column time has 1 rows without a stamp",
+        id="blank stamp",
+    ),
+    pytest.param({}, BAR_TEXT.replace("01:00:00", "01:30:00"), DataError, "is off the 1h grid", id="off the grid"),
+    pytest.param(
+        {},
+        BAR_TEXT.replace("01:00:00,2", "01:00:00,dear"),
+        DataError,
+        "column o; expected a number; got 'dear'",
+        id="no number",
+    ),
+    pytest.param(
+        {"start": "2026-01-01T00:00:00Z"}, BAR_TEXT, DataError, "bars.csv has no rows in the span", id="empty window"
+    ),
+    pytest.param({"where": {"o": ["77"]}}, BAR_TEXT, DataError, "column o has no '77'", id="filter matches nothing"),
+    pytest.param({"where": {"x": ["7"]}}, BAR_TEXT, DataError, "lacks column 'x'", id="filter column"),
+    pytest.param({"asset": {"column": "coin"}}, BAR_TEXT, DataError, "lacks column 'coin'", id="asset column"),
+    pytest.param(
+        {"asset": {"column": "o", "names": {"SOL": "SOL"}}},
+        BAR_TEXT,
+        DataError,
+        "column o has no asset 'SOL'",
+        id="unknown asset",
+    ),
+    pytest.param(
+        {"asset": None, "symbol": {"column": "o"}}, BAR_TEXT, DataError, "'1' is no ccxt symbol", id="no symbol"
+    ),
+    pytest.param(
+        {"symbol": {"okx": "{asset}/USDT:USDT"}},
+        BAR_TEXT,
+        DataError,
+        "no symbol is told for venue 'binanceusdm'",
+        id="symbol of venue",
+    ),
+    pytest.param(
+        {"time_zone": "+06:00"}, BAR_TEXT.replace(":00,", ":00Z,"), ConfigError, "carries its own zone", id="two zones"
+    ),
+    pytest.param(
+        {"time_zone": "Europe/Paris"},
+        BAR_TEXT.replace("01-01 01", "03-30 02"),
+        DataError,
+        "exists once in Europe/Paris",
+        id="no such hour",
+    ),
+    pytest.param(
+        {"header": ["time", "o", "h", "l", "c", "v"]},
+        BAR_TEXT,
+        DataError,
+        "bars.csv has 5 columns",
+        id="header too long",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "text", "error", "says"), BAD_FILES)
+def test_a_bad_file_is_one_clear_line(tmp_path, changes, text, error, says):
+    with pytest.raises(error) as caught:
+        imported(tmp_path, BARS, text, **changes)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code in (2, 3)
+
+
+BAD_SPECS = [
+    pytest.param({"colums": {}}, "unknown key 'colums'", id="misspelt key"),
+    pytest.param({"table": "trades"}, "table: Input should be", id="unknown table"),
+    pytest.param({"columns": {"ts": "time"}}, "columns must name 'close'", id="missing mapping"),
+    pytest.param({"columns": BARS["columns"] | {"vwap": "x"}}, "columns has 'vwap'", id="strange mapping"),
+    pytest.param({"file": None}, "name either file or files", id="no file"),
+    pytest.param({"files": {"ETH": "x.csv"}}, "name either file or files", id="both"),
+    pytest.param({"asset": None}, "asset or symbol must be told", id="no asset"),
+    pytest.param({"time_zone": "Mars/Base"}, "time_zone 'Mars/Base' is not known", id="zone"),
+    pytest.param({"stamp": "instant"}, "a bar's stamp is its open or its close", id="bar instant"),
+    pytest.param({"unit": "usd"}, "belong to table open_interest", id="unit of bars"),
+    pytest.param({"start": "2025-01-01T00:00:00"}, "start", id="naive start"),
+    pytest.param(
+        {"start": "2025-01-02T00:00:00Z", "end": "2025-01-01T00:00:00Z"}, "start must be before end", id="span"
+    ),
+    pytest.param({"delay_s": -1.0}, "delay_s", id="negative delay"),
+    pytest.param({"symbol": "{asset}/USDT", "asset": None}, "no asset is told", id="template"),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), BAD_SPECS)
+def test_a_bad_spec_is_one_clear_line_that_names_the_file(tmp_path, changes, says):
+    with pytest.raises(ConfigError) as caught:
+        spec_of(tmp_path, BARS, **changes)
+    assert says in str(caught.value)
+    assert "spec.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"unit": "usd"}, "needs price"),
+        ({"unit": "contracts"}, "needs contract_size"),
+        ({"contract_size": 1.0}, "needs contract_size, and only it"),
+    ],
+)
+def test_units_that_lack_what_they_need_are_refused(tmp_path, changes, says):
+    with pytest.raises(ConfigError, match=says):
+        spec_of(tmp_path, INTEREST, **changes)
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "just words", "- a\n- b\n"])
+def test_a_spec_that_is_no_mapping_is_refused(tmp_path, text):
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"import spec .*spec\.yaml"):
+        load_spec(path)
+
+
+def test_a_spec_that_is_not_there_is_said():
+    with pytest.raises(ConfigError, match="is not there"):
+        load_spec(Path("nowhere.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("prices", "says"),
+    [
+        (None, "needs the price table"),
+        (opens(), "import them first"),
+        (lambda v, s: opens(1.0)(v, s).head(0), "no bars"),
+    ],
+)
+def test_usd_without_prices_is_refused(tmp_path, prices, says):
+    with pytest.raises(OihedgeError, match=says):
+        imported(tmp_path, INTEREST, "time,oi\n2025-01-01,1\n", prices, unit="usd", price=PRICE)
+
+
+def test_interval_for_an_unlisted_venue_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="interval_h has no entry for venue 'bybit'"):
+        imported(tmp_path, FUNDING, "time,rate\n2025-01-01,0.1\n", interval_h={"okx": 8})

@@ -1,0 +1,129 @@
+"""Units, intervals and pages, on small frames and fake answers."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import ccxt
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oihedge.market.pager import HOUR_MS, Span, checked, read_events, read_grid, spans
+from oihedge.market.rows import priced, with_intervals
+
+T0 = datetime(2025, 1, 1, tzinfo=UTC)
+UTC_US = pl.Datetime("us", "UTC")
+
+
+def at(*hours: float) -> pl.Series:
+    return pl.Series("ts", [T0 + timedelta(hours=hour) for hour in hours], dtype=UTC_US)
+
+
+def bars(*hours: float, opens: list[float], closes: list[float]) -> pl.DataFrame:
+    return pl.DataFrame({"ts": at(*hours), "open": opens, "close": closes})
+
+
+def test_open_interest_takes_the_close_before_and_else_the_open_at_its_instant():
+    coins = pl.DataFrame({"ts": at(1, 2, 9), "oi_base": [2.0, 2.0, 2.0]})
+    out = priced(coins, bars(0, 2, opens=[10.0, 30.0], closes=[11.0, 31.0]))
+    assert out["oi_usd"].to_list() == [22.0, 60.0, None]
+    assert [source.split("; ")[1] for source in out["unit_source"]] == [
+        "USD = coins x close of the perp bar before ts",
+        "USD = coins x open of the perp bar at ts",
+        "no price for USD",
+    ]
+
+
+def test_the_future_of_the_bar_at_ts_never_changes_its_value():
+    coins = pl.DataFrame({"ts": at(1), "oi_base": [2.0]})
+    known = priced(coins, bars(0, 1, opens=[10.0, 11.0], closes=[11.0, 12.0]))
+    other_future = priced(coins, bars(0, 1, 2, opens=[10.0, 11.0, 99.0], closes=[11.0, 99.0, 99.0]))
+    assert known.equals(other_future)
+
+
+@pytest.mark.parametrize(
+    ("hours", "expected"),
+    [
+        ([0, 8, 16, 24], [8, 8, 8, 8]),
+        ([0, 8, 16, 20, 24], [8, 8, 8, 4, 4]),  # the interval shortens
+        ([0, 4, 8, 16, 24], [4, 4, 4, 8, 8]),  # and lengthens
+        ([0, 8, 24, 32], [8, 8, 8, 8]),  # a lost payment is no longer interval
+        ([0, 1, 3, 4], [1, 1, 1, 1]),
+        ([5], [8]),
+    ],
+)
+def test_the_interval_is_the_time_since_the_payment_before(hours, expected):
+    assert with_intervals(pl.DataFrame({"ts": at(*hours)}), 8.0)["interval_h"].to_list() == expected
+
+
+def test_intervals_of_two_series_do_not_mix():
+    frame = pl.DataFrame({"of": ["a", "a", "b", "b"], "ts": at(0, 8, 1, 2)})
+    assert with_intervals(frame, 8.0, ["of"])["interval_h"].to_list() == [8, 8, 1, 1]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 5000), st.integers(1, 900))
+def test_spans_cover_the_range_once_and_never_exceed_the_width(since, length, width):
+    parts = spans(since, since + length, width)
+    assert parts[0].since == since
+    assert parts[-1].until == since + length
+    assert all(a.until == b.since for a, b in pairwise(parts))
+    assert max(part.until - part.since for part in parts) <= width
+
+
+async def calls(ask):
+    return await ask()
+
+
+@given(st.integers(1, 60), st.integers(2, 9), st.permutations(range(12)), st.integers(0, HOUR_MS - 1))
+def test_whatever_order_a_venue_answers_in_the_grid_comes_out_sorted_and_complete(length, cap, order, shift):
+    since, until = shift, length * HOUR_MS
+
+    async def ask(a: int, b: int):
+        inside = [(h * HOUR_MS, float(h)) for h in range(length) if a <= h * HOUR_MS < b]
+        shuffled = [inside[n] for n in order if n < len(inside)]
+        return shuffled + inside[:1] + [(until + 5 * HOUR_MS, 1.0)]
+
+    page = asyncio.run(read_grid(ask, calls, since, until, cap))
+    assert [row[0] for row in page.rows] == list(range(-(-since // HOUR_MS) * HOUR_MS, until, HOUR_MS))
+    assert page.missing == []
+
+
+@given(st.sets(st.integers(0, 40)), st.integers(2, 7))
+def test_missing_instants_are_told_exactly(lost, cap):
+    async def ask(a: int, b: int):
+        return [(h * HOUR_MS, 1.0) for h in range(41) if h not in lost and a <= h * HOUR_MS < b]
+
+    page = asyncio.run(read_grid(ask, calls, 0, 41 * HOUR_MS, cap))
+    told = {at // HOUR_MS for span in page.missing for at in range(span.since, span.until, HOUR_MS)}
+    assert told == lost
+
+
+@given(st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1, max_size=60), st.integers(3, 8), st.booleans())
+def test_payments_are_all_found_whatever_their_intervals_and_the_cap(steps, cap, newest_first):
+    hours = [sum(steps[:n]) for n in range(len(steps))]
+    end = (hours[-1] + 1) * HOUR_MS
+
+    async def ask(a: int, b: int):
+        found = [(h * HOUR_MS + 31, 0.1) for h in hours if a <= h * HOUR_MS + 31 < b]
+        return found[-cap:] if newest_first else found[:cap]
+
+    page = asyncio.run(read_events(ask, calls, 0, end, cap, 8 * HOUR_MS))
+    assert [row[0] for row in page.rows] == [h * HOUR_MS for h in hours]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([(1800_000, 1.0)], "off the grid"),
+        ([(0, 1.0), (0, 2.0)], "two different rows"),
+        ([(0, None)], "lacks its instant or value"),
+        ([(None, 1.0)], "lacks its instant or value"),
+    ],
+)
+def test_a_page_that_cannot_be_right_is_refused(rows, says):
+    with pytest.raises(ccxt.BadResponse, match=says):
+        checked(rows, Span(0, 10 * HOUR_MS), HOUR_MS)

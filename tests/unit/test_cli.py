@@ -1,0 +1,129 @@
+"""The command: exit codes, one clear line, pure JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import oihedge.cli
+from oihedge.cli import main
+from oihedge.cli.session import plain, reserved_stdout
+from oihedge.core.errors import BusyError, DataError, GateHeld
+
+VERBS = (
+    *("demo", "up", "serve", "ingest", "import", "backfill", "validate", "retrain", "evaluate", "promote", "rollback"),
+    *("hedge", "replay", "report", "status", "cycle"),
+)
+HEAVY = {"ccxt", "polars", "pandas", "torch", "mlflow", "prefect", "matplotlib", "great_expectations", "hydra"}
+
+
+def one_line(text: str) -> str:
+    assert text.endswith("\n")
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+    return text.strip()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    assert f"Example: oihedge {verb}" in capsys.readouterr().out
+
+
+def test_no_verb_is_usage_and_prints_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    printed = capsys.readouterr().out
+    assert all(verb in printed for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["bogus"], "bogus"),
+        (["retrain", "--bogus"], "--bogus"),
+        (["backfill"], "--start"),
+        (["ingest", "forcast=tft"], "forcast"),
+        (["ingest", "forecast=tftt"], "tftt"),
+        (["ingest", "hedge.limits.max_ration=1"], "max_ration"),
+        (["ingest", "hedge.limits.max_ratio=high"], "hedge.limits.max_ratio"),
+        (["ingest", "hedge.limits.min_ratio=0.9", "hedge.limits.max_ratio=0.5"], "min_ratio"),
+        (["ingest", "no_equals_sign"], "no_equals_sign"),
+        (["evaluate", "--experiment", "nowhere"], "nowhere"),
+        (["evaluate", "--experiment", "/no/such/file.yaml"], "/no/such/file.yaml"),
+        (["status", "--as-of", "yesterday"], "--as-of"),
+        (["status", "--as-of", "2025-01-01T00:00:00"], "--as-of"),
+        (["backfill", "--start", "2025-13-01", "--end", "2025-12-01"], "--start"),
+        (["import"], "--spec"),
+    ],
+)
+def test_what_the_user_got_wrong_is_one_line_that_names_it_and_exit_2(
+    arguments: list[str], named: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--home", str(tmp_path)] if arguments[0] != "bogus" else []
+    assert main([arguments[0], *home, *arguments[1:]]) == 2
+    out, err = capfd.readouterr()
+    assert named in one_line(err)
+    assert out == ""
+    assert list(tmp_path.iterdir()) == [], "a wrong command writes nothing"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(DataError("too few rows"), 3), (GateHeld("held"), 4), (BusyError("busy"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_each_error_has_its_exit_code_and_its_one_line(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(oihedge.cli, "_run", raising(error))
+    assert main(["status"]) == code
+    one_line(capsys.readouterr().err)
+
+
+def test_an_unexpected_error_is_one_line_with_the_place_of_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("oihedge.cli.session._homes", [])
+    monkeypatch.setattr(oihedge.cli, "_run", raising(KeyError("close")))
+    assert main(["status"]) == 1
+    line = one_line(capsys.readouterr().err)
+    log = tmp_path / "data" / "logs" / "error.log"
+    assert str(log) in line
+    assert "KeyError" in log.read_text()
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(oihedge.cli, "_run", raising(DataError("too few rows")))
+    assert main(["status", "--debug"]) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_what_libraries_print_stays_off_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    with reserved_stdout() as out:
+        print("a library talks")  # noqa: T201
+        subprocess.run([sys.executable, "-c", "print('a child talks')"], check=True)
+        out.write("{}")
+    captured = capfd.readouterr()
+    assert captured.out == "{}"
+    assert "a child talks" in captured.err
+
+
+def test_json_carries_no_nan_and_no_python_types() -> None:
+    value = plain({"nan": float("nan"), "path": Path("/a"), "rows": ({"x": 1.5},)})
+    assert json.loads(json.dumps(value, allow_nan=False)) == {"nan": None, "path": "/a", "rows": [{"x": 1.5}]}
+
+
+def test_help_loads_no_vendor() -> None:
+    code = f"import sys; from oihedge.cli import main; main(['--help']); sys.exit(bool({HEAVY!r} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def raising(error: BaseException):  # type: ignore[no-untyped-def]
+    def run(_arguments: list[str]) -> int:
+        raise error
+
+    return run

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from oihedge.config import CONF, Config, load
+from oihedge.core.errors import ConfigError
+
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", [None, *EXPERIMENTS])
+def test_every_shipped_experiment_loads(experiment: str | None) -> None:
+    assert isinstance(load(experiment=experiment), Config)
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("forecast.hiden_size=8", "hiden_size"),
+        ("forcast=tft", "forcast"),
+        ("forecast=transformer", "transformer"),
+        ("forecast.hidden_size=many", "hidden_size"),
+        ("forecast.hidden_size=0", "hidden_size"),
+        ("hedge.limits.min_ratio=0.9", "baseline"),
+        ("hedge.limits.max_ratio=nan", "max_ratio"),
+        ("evaluation.purge_h=3", "purge_h"),
+        ("evaluation.hedge_venue=nowhere", "nowhere"),
+        ("run.as_of=2025-01-01T00:00:00", "as_of"),
+        ("features.assets=[BTC]", "ETH"),
+        ("hedge.limits.max_ratio", "max_ratio"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_one_line_that_names_it(override: str, names: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([override])
+    assert names in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_limits_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError, match="min_ratio"):
+        load(["hedge.limits.min_ratio=0.8", "hedge.limits.max_ratio=0.5", "hedge.baseline=0.6"])
+
+
+def test_an_unknown_experiment_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"unknown experiment 'dmo'.*demo"):
+        load(experiment="dmo")
+
+
+def test_a_users_own_experiment_file_works_from_anywhere(tmp_path: Path) -> None:
+    mine = tmp_path / "my first try.yaml"
+    mine.write_text("defaults:\n  - override /forecast: persistence\nrun:\n  name: mine\nhedge:\n  baseline: 0.2\n")
+    config = load(["hedge.baseline=0.25"], experiment=str(mine))
+    assert (config.run.name, config.forecast.model, config.hedge.baseline) == ("mine", "persistence", 0.25)
+
+
+@pytest.mark.parametrize("text", ["run: [", "runn:\n  name: x\n", "run:\n  nam: x\n"])
+def test_a_broken_experiment_file_is_one_line(tmp_path: Path, text: str) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(experiment=str(mine))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_experiment_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent.yaml is not there"):
+        load(experiment=str(tmp_path / "absent.yaml"))
+
+
+def test_the_hash_is_that_of_the_settings_and_not_of_the_place(tmp_path: Path) -> None:
+    assert load(home=tmp_path).hash == load().hash
+    assert load(["hedge.baseline=0.31"]).hash != load().hash
+
+
+def test_an_experiments_holdings_replace_the_default_ones(tmp_path: Path) -> None:
+    mine = tmp_path / "one.yaml"
+    mine.write_text("hedge:\n  portfolio:\n    holdings:\n      - {asset: BTC, qty: 2.0}\n")
+    assert load(experiment=str(mine)).hedge.portfolio.quantities == {"BTC": 2.0}
