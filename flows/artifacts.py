@@ -23,9 +23,9 @@ def show_table(config: Config, key: str, title: str, rows: Sequence[Mapping[str,
 def show_rows(config: Config, report: Mapping[str, Any], key: str = "rows-by-venue") -> None:
     """Keep what came in by venue and table, what no call can give, and the venues that failed."""
     parts = [markdown_table(report["rows"], ROW_COLUMNS) if report["rows"] else "Nothing came in."]
-    if report["gaps"]:
-        parts += ["Only an archive can give:", markdown_table(report["gaps"], tuple(report["gaps"][0]))]
-    parts += [f"- failed: {cell(failure)}" for failure in report["failures"]]
+    if gaps := report.get("gaps"):
+        parts += ["Only an archive can give:", markdown_table(gaps, tuple(gaps[0]))]
+    parts += [f"- failed: {cell(failure)}" for failure in report.get("failures", ())]
     show_note(config, key, "Rows by venue", parts)
 
 

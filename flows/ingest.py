@@ -57,7 +57,7 @@ def ingest(
     """
     with corridor.enter("ingest", overrides=overrides, experiment=experiment, home=home, as_of=as_of) as visit:
         config = visit.config
-        if first_start.needed(config):
+        if first_start.needed(config, visit.as_of):
             past = bootstrap(config, visit.as_of)
             if past is not None:
                 artifacts.show_rows(config, past, key="archive-rows")

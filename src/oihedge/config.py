@@ -57,6 +57,12 @@ class Run(Settings):
     label: str
     """Printed over every table and figure, e.g. `simulated market`."""
     price_label: str
+    """What stands for spot: `spot`, or `spot proxy (...)` where a perp does."""
+
+    @property
+    def title(self) -> str:
+        """Return what stands over every figure: the market, and the spot proxy where there is one."""
+        return self.label if self.price_label == "spot" else f"{self.label}, {self.price_label}"
 
 
 class Config(Settings):

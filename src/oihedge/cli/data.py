@@ -41,7 +41,7 @@ def ingest(
         from oihedge.jobs.lease import lease
 
         with lease(session.config, "ingest", doing="oihedge ingest"):
-            if bootstrap.needed(session.config):
+            if bootstrap.needed(session.config, session.as_of):
                 session.progress.begin("archives")
                 bootstrap.run(session.config, as_of=session.as_of, progress=session.progress)
             session.progress.begin("venues")
@@ -86,7 +86,7 @@ def import_(
                     end=until,
                     progress=session.progress,
                 )
-        session.show(report.as_dict(), tables.came_in)
+        session.show(report.as_dict(), tables.imported)
 
 
 @app.command(epilog="Example: oihedge validate quality.max_oi_jump=5")

@@ -81,7 +81,7 @@ def serve(overrides: Overrides = None, experiment: Experiment = None, home: Home
         opened(overrides, experiment, home, None, False) as session,
         lease(session.config, "serve", doing="oihedge serve"),
         embedded_market(session) as market_url,
-        prefect_running(session.config.home) as url,
+        prefect_running(session.config.home, kept=True) as url,
     ):
         from flows.serving import serve_flows
 

@@ -12,9 +12,6 @@ from oihedge.cli.app import app
 from oihedge.cli.session import AsJson, Experiment, Home, Overrides, opened
 from oihedge.servers.mlflow import mlflow_server
 from oihedge.servers.prefect import prefect_server
-from oihedge.servers.server import Server
-
-LOOK_S = 2.0
 
 
 @app.command(epilog="Example: oihedge up")
@@ -32,11 +29,11 @@ def up(overrides: Overrides = None, experiment: Experiment = None, home: Home = 
         )
         stopped = stop_asked()
         with ExitStack() as stack:
-            urls = {server.name: stack.enter_context(server.running()) for server in servers}
+            urls = {server.name: stack.enter_context(server.kept_running()) for server in servers}
             session.show(urls, tables.facts)
             if not as_json:
                 session.progress.begin("Ctrl-C stops both")
-            _keep_up(servers, stack, stopped)
+            stopped.wait()
 
 
 def stop_asked() -> Event:
@@ -49,11 +46,3 @@ def stop_asked() -> Event:
     signal.signal(signal.SIGINT, ask)
     signal.signal(signal.SIGTERM, ask)
     return asked
-
-
-def _keep_up(servers: tuple[Server, ...], stack: ExitStack, stopped: Event) -> None:
-    """Wait; a server that another command had started and has now stopped is started anew, on the same port."""
-    while not stopped.wait(LOOK_S):
-        for server in servers:
-            if server.url() is None and not stopped.is_set():
-                stack.enter_context(server.running())

@@ -55,8 +55,20 @@ def came_in(console: Console, report: Report) -> None:
     table(console, "rows by venue", report["rows"])
     if report.get("gaps"):
         table(console, "only an archive can give", report["gaps"])
+    if report.get("judged"):
+        table(console, f"quality: {report['share_good']:.2%} good", report["judged"])
+    for note in report.get("notes", ()):
+        console.print(note, markup=False)
     for failure in report.get("failures", ()):
         console.print(f"failed: {failure}", markup=False)
+
+
+def imported(console: Console, report: Report) -> None:
+    """Print what files brought in, what was assumed on the way, and the verdicts on it."""
+    came_in(console, report)
+    for note in report["notes"]:
+        console.print(f"note: {note}", markup=False)
+    judged(console, {**report, "rows": report["judged"]})
 
 
 def judged(console: Console, report: Report) -> None:

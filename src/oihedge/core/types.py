@@ -50,10 +50,10 @@ class TierState:
 
 @dataclass(frozen=True)
 class Gate:
-    """One promotion gate: what was measured, what it had to be, and whether it held."""
+    """One promotion gate: what was measured (None: nothing could be), what it had to be, and whether it held."""
 
     name: str
-    value: float
+    value: float | None
     threshold: float
     rule: str
     passed: bool

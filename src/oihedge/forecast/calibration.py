@@ -1,4 +1,10 @@
-"""From the paths' share to a probability: logistic (Platt) calibration, held close to the identity by priors."""
+"""From two views of an unwind to one calibrated probability.
+
+The first view is the share of scenario paths that unwind: it knows the forecast's scale, but hourly quantiles hardly
+show an event that is rare in any one hour. The second is a linear logistic score of the inputs, learnt on the event
+itself. Their log-odds are pooled, equally unless the held-back calibration block says otherwise. Both fits are ridge
+regressions with stated priors, in which overlapping forecasts count only as often as they are independent.
+"""
 
 from __future__ import annotations
 
@@ -8,60 +14,110 @@ import numpy as np
 
 from oihedge.forecast.panel import Floats, Mask
 
+INPUT_CLIP = 4.0
+WEIGHT_SD = 0.2
+"""Prior spread of the score's weight on an input in units of its standard deviation."""
 INTERCEPT_SD = 1.5
-SLOPE_SD = 0.5
+SLOPE_SD = 0.35
+"""Prior spread of each view's slope around its equal share."""
+
+
+@dataclass(frozen=True)
+class EventScore:
+    """log-odds = intercept + weights . inputs; `weights` (inputs + assets,)."""
+
+    intercept: float
+    weights: tuple[float, ...]
+
+    def log_odds(self, inputs: Floats, asset: np.ndarray, assets: int) -> Floats:  # type: ignore[type-arg]
+        """Return the score (forecasts,) of scaled inputs (forecasts, inputs) of the coded assets."""
+        return np.asarray(self.intercept + _with_assets(inputs, asset, assets) @ np.asarray(self.weights))
+
+
+def fit_event_score(
+    inputs: Floats, asset: np.ndarray, assets: int, event: Mask, *, effective: float  # type: ignore[type-arg]
+) -> EventScore:
+    """Learn the score on training instants.
+
+    Args:
+        inputs: scaled inputs at each instant (instants, inputs).
+        asset: code of each instant's asset.
+        assets: how many there are.
+        event: whether the unwind came (instants,).
+        effective: number of independent instants these are worth.
+    """
+    design = _with_assets(inputs, asset, assets)
+    rate = (event.sum() + 0.5) / (len(event) + 1)
+    offset = np.full(len(event), np.log(rate / (1 - rate)))
+    priors = np.r_[INTERCEPT_SD, np.full(design.shape[1], WEIGHT_SD)]
+    beta = _ridge(design, event, offset, effective, np.zeros(len(priors)), priors)
+    return EventScore(float(offset[0] + beta[0]), tuple(float(value) for value in beta[1:]))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """logit(p) = center + intercept + slope * (logit(share) - center); or the constant `base_rate` when that is set."""
+    """logit(p) = mean(centers) + intercept + slopes . (views - centers); or `base_rate` when that is set."""
 
     intercept: float = 0.0
-    slope: float = 1.0
-    center: float = 0.0
+    slopes: tuple[float, ...] = (0.5, 0.5)
+    centers: tuple[float, ...] = (0.0, 0.0)
     base_rate: float | None = None
 
-    def apply(self, share: Floats) -> Floats:
-        """Return calibrated probabilities for the paths' shares, both (forecasts,)."""
+    def apply(self, views: Floats) -> Floats:
+        """Return calibrated probabilities for the views' log-odds (forecasts, views)."""
         if self.base_rate is not None:
-            return np.full(len(share), self.base_rate)
-        return _expit(self.center + self.intercept + self.slope * (_logit(share) - self.center))
+            return np.full(len(views), self.base_rate)
+        centers = np.asarray(self.centers)
+        return expit(centers.mean() + self.intercept + (views - centers) @ np.asarray(self.slopes))
 
 
-def fit_calibration(share: Floats, event: Mask, *, effective: float, base_rate: float) -> Calibration:
-    """Fit the calibration on held-back forecasts.
+def fit_calibration(views: Floats, event: Mask, *, effective: float, base_rate: float) -> Calibration:
+    """Fit the pool on held-back forecasts.
 
-    Overlapping forecasts repeat each other: the likelihood counts as `effective` independent ones, against a normal
-    prior on the intercept (0, 1.5) and on the slope (1, 0.5). Without an event, or with nothing but events, there is
-    nothing to fit on and the training window's base rate stands in.
+    Without an event, or with nothing but events, there is nothing to fit on and the training window's base rate stands
+    in. A view that speaks against what came is left out (slope 0) rather than turned round.
 
     Args:
-        share: (forecasts,) from `Scenarios.first_passage`.
-        event: (forecasts,) whether the unwind came.
+        views: log-odds (forecasts, views).
+        event: whether the unwind came (forecasts,).
         effective: number of independent forecasts these are worth.
         base_rate: share of unwinds in the training window.
     """
     if not event.any() or event.all():
         return Calibration(base_rate=float(base_rate))
-    x = _logit(share)
-    center = float(x.mean())
-    design = np.stack([np.ones_like(x), x - center], axis=1)
-    weight, prior = effective / len(x), np.array([INTERCEPT_SD, SLOPE_SD]) ** -2.0
-    beta = np.array([0.0, 1.0])
-    for _ in range(50):
-        p = _expit(center + design @ beta)
-        gradient = weight * design.T @ (p - event) + prior * (beta - [0.0, 1.0])
-        curvature = weight * (design * (p * (1 - p))[:, None]).T @ design + np.diag(prior)
+    centers, count = views.mean(axis=0), views.shape[1]
+    offset = np.full(len(views), centers.mean())
+    mean = np.r_[0.0, np.full(count, 1 / count)]
+    priors = np.r_[INTERCEPT_SD, np.full(count, SLOPE_SD)]
+    beta = _ridge(views - centers, event, offset, effective, mean, priors)
+    slopes = tuple(float(max(slope, 0.0)) for slope in beta[1:])
+    return Calibration(float(beta[0]), slopes, tuple(float(center) for center in centers))
+
+
+def _ridge(x: Floats, event: Mask, offset: Floats, effective: float, mean: Floats, spread: Floats) -> Floats:
+    """Return intercept and slopes of a logistic regression with normal priors (mean, spread), by Newton's method."""
+    design, precision = np.column_stack([np.ones(len(x)), x]), np.diag(spread**-2.0)
+    weight, beta = effective / len(x), mean
+    for _ in range(100):
+        p = expit(offset + design @ beta)
+        gradient = weight * design.T @ (p - event) + precision @ (beta - mean)
+        curvature = weight * (design * (p * (1 - p))[:, None]).T @ design + precision
         step = np.linalg.solve(curvature, gradient)
         beta = beta - np.clip(step, -1, 1)
         if np.abs(step).max() < 1e-10:
             break
-    return Calibration(float(beta[0]), float(max(beta[1], 0.0)), center)
+    return np.asarray(beta)
 
 
-def _logit(p: Floats) -> Floats:
+def _with_assets(inputs: Floats, asset: np.ndarray, assets: int) -> Floats:  # type: ignore[type-arg]
+    return np.column_stack([np.clip(inputs, -INPUT_CLIP, INPUT_CLIP), np.eye(assets)[asset]])
+
+
+def logit(p: Floats) -> Floats:
+    """Return the log-odds of probabilities strictly inside (0, 1)."""
     return np.asarray(np.log(p) - np.log1p(-p))
 
 
-def _expit(x: Floats) -> Floats:
+def expit(x: Floats) -> Floats:
+    """Return the probabilities of log-odds."""
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -50, 50))))

@@ -127,7 +127,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _no_hint() -> Iterator[None]:
-    """Keep Lightning's hint about modules among the hyper-parameters away: no checkpoint of its kind is ever written."""
+    """Keep Lightning's hint about modules among hyper-parameters away: no checkpoint of its kind is ever written."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Attribute '.*' is an instance of `nn.Module`.*")
         yield

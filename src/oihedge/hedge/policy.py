@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import polars as pl
 
@@ -17,9 +16,11 @@ from oihedge.hedge.settings import Hedge
 from oihedge.hedge.sizing import is_altcoin, wanted_ratio
 from oihedge.hedge.tiers import next_tier
 
-_DECIDED: dict[str, pl.DataType] = {
-    "ratio": pl.Float64(), "tier": pl.Int64(), "hold": pl.Boolean(), "reasons": pl.List(pl.String()),
-}  # fmt: skip
+_STEPPED = ("ts", "volatility", "depth", "confirmations", "calm", "problems")
+_DECIDED = (
+    *("asset", "ts", "available_at", "ratio", "tier", "hold", "reasons"),
+    *(*signals.SIGNALS, "volatility", "confirmations", "oi_leader"),
+)
 
 
 @dataclass(frozen=True)
@@ -71,44 +72,51 @@ def newest(
     parts = []
     for (asset,), rows in readings.group_by("asset", maintain_order=True):
         stepped = decided.rows.filter(pl.col("asset") == asset).tail(1)
-        parts.append(stepped if stepped.height else _standing(rows.tail(1), decided.state[str(asset)]))
+        tier, ratio = _start(decided.state.get(str(asset)), settings)
+        parts.append(stepped if stepped.height else _joined(rows.tail(1), [ratio], [tier], [""]))
     return Decided(pl.concat([decided.rows.clear(), *parts]), decided.state)
 
 
 def _step(readings: pl.DataFrame, settings: Hedge, state: Mapping[str, TierState]) -> Decided:
-    after, parts = dict(state), []
+    after, parts = dict(state), [_joined(readings.clear(), [], [], [])]
     for (asset,), rows in readings.group_by("asset", maintain_order=True):
         name = str(asset)
         known = state.get(name)
         rows = rows if known is None else rows.filter(pl.col("ts") > known.ts)
         if rows.height:
-            decisions, after[name] = _walk(rows, name, settings, known)
-            parts.append(_joined(rows, decisions))
-    return Decided(pl.concat([_joined(readings.clear(), []), *parts]), after)
+            after[name], ratios, tiers, bounds = _walk(rows, name, settings, known)
+            parts.append(_joined(rows, ratios, tiers, bounds))
+    return Decided(pl.concat(parts), after)
 
 
 def _walk(
     rows: pl.DataFrame, asset: str, settings: Hedge, known: TierState | None
-) -> tuple[list[dict[str, Any]], TierState]:
-    tier, ratio, entered = 0, settings.baseline, None
-    if known is not None:
-        tier, entered = min(max(known.tier, 0), 3), known.entered_at
-        ratio = known.ratio if math.isfinite(known.ratio) else settings.baseline
-    altcoin, decisions, ts = is_altcoin(asset, settings), [], rows["ts"][-1]
-    needed = ("ts", "volatility", "depth", "confirmations", "calm", "problems", "notes")
-    for at, volatility, depth, confirmations, calm, problems, notes in rows.select(needed).iter_rows():
-        if problems:
-            wanted = ratio
-        else:
-            before, tier = tier, next_tier(
-                tier, depth=depth, confirmations=len(confirmations), calm=calm,
-                full_confirmations=settings.full_confirmations,
-            )  # fmt: skip
+) -> tuple[TierState, list[float], list[int], list[str]]:
+    """Return the state after the rows and, for each, ratio, tier and what bounded the ratio (space-separated)."""
+    tier, ratio = _start(known, settings)
+    entered = known.entered_at if known else None
+    altcoin, ratios, tiers, bounds = is_altcoin(asset, settings), [], [], []
+    counted = rows.with_columns(pl.col("confirmations").list.len(), pl.col("problems").list.len())
+    for at, volatility, depth, count, calm, problems in counted.select(_STEPPED).iter_rows():
+        wanted = ratio
+        if not problems:
+            before = tier
+            tier = next_tier(
+                tier, depth=depth, confirmations=count, calm=calm, full_confirmations=settings.full_confirmations
+            )
             entered = _entered(before, tier, entered, at)
             wanted = wanted_ratio(tier, volatility, settings, altcoin=altcoin)
-        ratio, bounds = bounded(wanted, ratio, settings, altcoin=altcoin)
-        decisions.append({"ratio": ratio, "tier": tier, "hold": bool(problems), "reasons": problems + bounds + notes})
-    return decisions, TierState(ts, tier, ratio, entered)
+        ratio, bound_by = bounded(wanted, ratio, settings, altcoin=altcoin)
+        ratios.append(ratio)
+        tiers.append(tier)
+        bounds.append(" ".join(bound_by))
+    return TierState(rows["ts"][-1], tier, ratio, entered), ratios, tiers, bounds
+
+
+def _start(known: TierState | None, settings: Hedge) -> tuple[int, float]:
+    if known is None:
+        return 0, settings.baseline
+    return min(max(known.tier, 0), 3), known.ratio if math.isfinite(known.ratio) else settings.baseline
 
 
 def _entered(before: int, tier: int, entered: datetime | None, at: datetime) -> datetime | None:
@@ -117,13 +125,11 @@ def _entered(before: int, tier: int, entered: datetime | None, at: datetime) -> 
     return at if before == 0 else entered
 
 
-def _standing(row: pl.DataFrame, state: TierState) -> pl.DataFrame:
-    problems, notes = row["problems"].to_list()[0], row["notes"].to_list()[0]
-    standing = {"ratio": state.ratio, "tier": state.tier, "hold": bool(problems), "reasons": problems + notes}
-    return _joined(row, [standing])
-
-
-def _joined(rows: pl.DataFrame, decisions: list[dict[str, Any]]) -> pl.DataFrame:
-    decided = pl.DataFrame(decisions, schema=_DECIDED)
-    told = rows.select(*signals.SIGNALS, "volatility", "confirmations", "oi_leader")
-    return pl.concat([rows.select("asset", "ts", "available_at"), decided, told], how="horizontal")
+def _joined(rows: pl.DataFrame, ratios: list[float], tiers: list[int], bounds: list[str]) -> pl.DataFrame:
+    bounded_by = pl.Series("bounds", bounds, pl.String).str.extract_all("[a-z_]+")
+    return rows.with_columns(
+        pl.Series("ratio", ratios, pl.Float64),
+        pl.Series("tier", tiers, pl.Int64),
+        (pl.col("problems").list.len() > 0).alias("hold"),
+        pl.concat_list("problems", bounded_by, "notes").alias("reasons"),
+    ).select(_DECIDED)

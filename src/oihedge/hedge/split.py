@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 
 ZERO = Decimal(0)
+Key = tuple[str, str]
 _LEADER_WEIGHT = 0.5
 _CARRY_SCALE = 0.001
 """A day's funding, less the fee, of 10 basis points above the venues' mean doubles what a venue is given (bounded)."""
@@ -35,7 +36,7 @@ class VenueFacts:
 class Slot:
     """One market's room: `short` is what is short there now (negative: long), `cap` the most it may be, in coins."""
 
-    key: tuple[str, str]
+    key: Key
     short: Decimal
     cap: Decimal
     lot: Decimal
@@ -57,7 +58,7 @@ def weights(asset: str, venues: Sequence[str], facts: Sequence[VenueFacts]) -> d
     }
 
 
-def shares(weighed: Mapping[tuple[str, str], float], most: float) -> dict[tuple[str, str], float]:
+def shares(weighed: Mapping[Key, float], most: float) -> dict[Key, float]:
     """Turn weights into shares of at most `most` each; what that cuts off is handed to the others while they can."""
     free, result, left = (
         {key: weight for key, weight in weighed.items() if weight > 0},
@@ -76,9 +77,7 @@ def shares(weighed: Mapping[tuple[str, str], float], most: float) -> dict[tuple[
     return result
 
 
-def spread(
-    wanted: Decimal, slots: Sequence[Slot], ideal: Mapping[tuple[str, str], float]
-) -> dict[tuple[str, str], Decimal]:
+def spread(wanted: Decimal, slots: Sequence[Slot], ideal: Mapping[Key, float]) -> dict[Key, Decimal]:
     """Place `wanted` coins of short over the slots, before lots.
 
     What is there stays where it is, within the caps; only the difference is placed, first where the ideal split is
@@ -99,11 +98,18 @@ def spread(
 
 
 def orders(
-    wanted: Decimal, slots: Sequence[Slot], goals: Mapping[tuple[str, str], Decimal], max_notional: Decimal
-) -> tuple[dict[tuple[str, str], Decimal], bool]:
+    wanted: Decimal, slots: Sequence[Slot], goals: Mapping[Key, Decimal], max_notional: Decimal, *, firm: bool = False
+) -> tuple[dict[Key, Decimal], bool]:
     """Turn goals into changes of short that venues take: whole lots, big enough, not too big.
 
     Rounding goes towards the smaller short, so no cap is crossed; what it leaves over goes to the finest lot with room.
+
+    Args:
+        wanted: coins to be short in all.
+        slots: the markets.
+        goals: coins per market, as `spread` placed them.
+        max_notional: of one order.
+        firm: whether no market may stay above its goal for want of a big enough order.
 
     Returns:
         Change of short by market, and whether the order limit cut one.
@@ -114,7 +120,7 @@ def orders(
         allowed = (max_notional / slot.price / slot.lot).to_integral_value(ROUND_FLOOR) * slot.lot
         if abs(change) > allowed:
             change, cut = allowed.copy_sign(change), True
-        changes[slot.key] = _big_enough(change, slot)
+        changes[slot.key] = _big_enough(change, slot, goals[slot.key] if firm else slot.cap)
     _top_up(wanted, slots, changes, max_notional)
     return changes, cut
 
@@ -125,19 +131,17 @@ def _lots(change: Decimal, slot: Slot) -> Decimal:
     return -slot.short if overshoots else whole
 
 
-def _big_enough(change: Decimal, slot: Slot) -> Decimal:
-    """Leave a change too small to order; a market over its cap shrinks by the least that can be ordered."""
+def _big_enough(change: Decimal, slot: Slot, most: Decimal) -> Decimal:
+    """Leave a change too small to order; a market above `most` shrinks by the least that can be ordered."""
     if change == 0 or abs(change) * slot.price >= slot.min_notional:
         return change
-    if slot.short <= slot.cap:
+    if slot.short <= most:
         return ZERO
     least = -(-slot.min_notional / slot.price / slot.lot).to_integral_value(ROUND_FLOOR) * slot.lot
     return -min(least, slot.short)
 
 
-def _top_up(
-    wanted: Decimal, slots: Sequence[Slot], changes: dict[tuple[str, str], Decimal], max_notional: Decimal
-) -> None:
+def _top_up(wanted: Decimal, slots: Sequence[Slot], changes: dict[Key, Decimal], max_notional: Decimal) -> None:
     for slot in sorted(slots, key=lambda slot: (slot.lot, slot.key)):
         rest = wanted - sum((other.short + changes[other.key] for other in slots), ZERO)
         room = min(rest, slot.cap - slot.short - changes[slot.key])

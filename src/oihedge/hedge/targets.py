@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -13,10 +13,11 @@ from oihedge.core.types import MarketSpec, Position
 from oihedge.hedge.limits import bounded
 from oihedge.hedge.settings import Hedge
 from oihedge.hedge.sizing import is_altcoin
-from oihedge.hedge.split import ZERO, Slot, VenueFacts, orders, shares, spread, weights
+from oihedge.hedge.split import ZERO, Key, Slot, VenueFacts, orders, shares, spread, weights
 
+_RATIO_DECIMALS = 12
+"""Float sums such as 0.3 + 0.55 = 0.8500000000000001 would else cost a lot."""
 Mode = Literal["decided", "toward_baseline", "keep"]
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,7 @@ def _of_asset(asset: str, book: _Book, tiers: Mapping[str, int], facts: Sequence
     ideal = shares({slot.key: weighed[slot.key[0]] for slot in slots}, book.settings.limits.max_venue_share)
     max_order = _decimal(book.settings.limits.max_order_notional)
     goals = spread(wanted, slots, ideal)
-    if book.must_shrink(asset):
-        slots = [replace(slot, cap=goals[slot.key]) for slot in slots]
-    changes, cut = orders(wanted, slots, goals, max_order)
+    changes, cut = orders(wanted, slots, goals, max_order, firm=book.must_shrink(asset))
     reasons += [f"limit_order_notional:{asset}"] if cut else []
     placed = now + sum(changes.values(), ZERO)
     reasons += _unmet(asset, book, wanted, placed, slots, tiers.get(asset, 0))
@@ -189,7 +188,7 @@ def _of_asset(asset: str, book: _Book, tiers: Mapping[str, int], facts: Sequence
 
 def _wanted(asset: str, book: _Book, mode: Mode) -> tuple[Decimal, list[str]]:
     aim, bounds = book.aims[asset]
-    wanted = _decimal(aim) * book.hedged[asset]
+    wanted = _decimal(round(aim, _RATIO_DECIMALS)) * book.hedged[asset]
     reasons = [f"{code}:{asset}" for code in bounds]
     if book.lever < 1 and book.hedged[asset]:
         wanted, reasons = wanted * book.lever, [*reasons, f"limit_leverage:{asset}"]
@@ -214,7 +213,7 @@ def _slots(asset: str, book: _Book, wanted: Decimal, mode: Mode) -> list[Slot]:
 def _unmet(asset: str, book: _Book, wanted: Decimal, placed: Decimal, slots: Sequence[Slot], tier: int) -> list[str]:
     """What the limits leave open, and what tier 3 leaves open of the full hedge."""
     hedged = book.hedged[asset]
-    smallest = max(min(slot.lot for slot in slots), max(slot.min_notional for slot in slots) / book.prices[asset])
+    smallest = max(max(slot.lot for slot in slots), max(slot.min_notional for slot in slots) / book.prices[asset])
     short_of_wanted = wanted - placed > smallest
     open_share = 1 - placed / hedged if hedged else ZERO
     short_of_full = tier >= 3 and open_share > _decimal(book.settings.max_open_exposure)

@@ -8,23 +8,41 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import polars as pl
+
 from oihedge.config import Config
+from oihedge.core.clock import HOUR
 from oihedge.core.protocols import Progress, silent
-from oihedge.core.tables import MARKET_TABLES
 from oihedge.jobs import importing
-from oihedge.jobs.ingest import IngestReport
 from oihedge.jobs.opening import open_lake
 
 
-def needed(config: Config) -> bool:
-    """Whether the embedded market's past is not in the lake, or only half: some market table then has no version."""
+ARCHIVED = "binanceusdm"
+COMPLETE = 0.99
+
+
+def needed(config: Config, as_of: datetime) -> bool:
+    """Whether the lake lacks a part of the embedded market's past that only its archives still have.
+
+    Judged by open interest, which the venue serves for 30 days only and which an import writes last: a first start, one
+    that was killed half-way and one after a long pause all answer yes.
+    """
     if not config.simulated:
         return False
-    lake = open_lake(config)
-    return any(lake.version("raw", spec.name) is None for spec in MARKET_TABLES)
+    start, end = _span(config, as_of)
+    mine = pl.col("venue") == ARCHIVED
+    have = open_lake(config).read("raw", "open_interest", start=start, end=end, where=mine).select(pl.len()).collect().item()
+    symbols = sum(len(venue.symbols) for venue in config.market.venues if venue.id == ARCHIVED)
+    return bool(have < COMPLETE * symbols * ((end - start) / HOUR))
 
 
-def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> IngestReport | None:
+def _span(config: Config, as_of: datetime) -> tuple[datetime, datetime]:
+    """Archives end with the last whole day."""
+    end = as_of.replace(hour=0, minute=0, second=0, microsecond=0)
+    return max(end - timedelta(days=config.run.history_days), config.simulator.origin), end
+
+
+def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> importing.ImportReport | None:
     """Write and import the embedded market's archives of the configured history; None where venues are real.
 
     Idempotent: files that are already right are kept, rows that are already there are not written again.
@@ -35,7 +53,6 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Inge
     from oihedge.simulator.market import EmbeddedMarket
 
     folder = config.path(config.run.data) / "archive"
-    end = as_of.replace(hour=0, minute=0, second=0, microsecond=0)
-    start = max(end - timedelta(days=config.run.history_days), config.simulator.origin)
+    start, end = _span(config, as_of)
     write_archives(EmbeddedMarket(config.simulator), folder, start=start, end=end, progress=progress)
     return importing.archives(config, folder=folder, as_of=as_of, start=start, end=end, progress=progress)

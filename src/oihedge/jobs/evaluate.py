@@ -105,8 +105,8 @@ def assess(config: Config, *, as_of: datetime, progress: Progress = silent) -> A
     """
     feature_set = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days))
     rows = feature_set.past
-    first = first_usable(config, rows)
-    last = feature_set.newest - (config.forecast.horizon_h - 1) * HOUR
+    first, newest = usable_span(config, rows)
+    last = newest - (config.forecast.horizon_h - 1) * HOUR
     laid = folds(first, last, config.evaluation, config.forecast.train_days, config.forecast.calibration_days)
     prices, funding = market_frames(config, as_of=as_of, start=first)
     inputs = Inputs(
@@ -128,14 +128,14 @@ def assess(config: Config, *, as_of: datetime, progress: Progress = silent) -> A
     return Assessment(evaluated, feature_set, _report(config, as_of, evaluated, feature_set))
 
 
-def first_usable(config: Config, rows: pl.DataFrame) -> datetime:
-    """Return the first instant at which every asset has all the inputs that a forecast takes.
+def usable_span(config: Config, rows: pl.DataFrame) -> tuple[datetime, datetime]:
+    """Return the first and the last instant at which every asset has all the inputs that a forecast takes.
 
     Raises:
         DataError: naming the asset and column that never are there together.
     """
     needed = columns(config.features).unknown
-    complete = rows.drop_nulls(list(needed)).group_by("asset").agg(pl.col("ts").min())
+    complete = rows.drop_nulls(list(needed)).group_by("asset").agg(first=pl.col("ts").min(), last=pl.col("ts").max())
     for asset in config.features.assets:
         if asset not in complete["asset"]:
             mine = rows.filter(pl.col("asset") == asset)
@@ -144,9 +144,10 @@ def first_usable(config: Config, rows: pl.DataFrame) -> datetime:
                 f"{asset} has no hour with every feature", got=f"nothing in {', '.join(empty)}" if empty else "holes",
                 do="import or ingest more of its tables, or take the asset or venue out of features",
             )  # fmt: skip
-    first = complete["ts"].max()
+    first, last = complete["first"].max(), complete["last"].min()
     assert isinstance(first, datetime)
-    return first
+    assert isinstance(last, datetime)
+    return first, last
 
 
 def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> EvaluateReport:

@@ -19,14 +19,14 @@ from oihedge.core.errors import ModelError
 from oihedge.core.hashing import code_version, digest
 from oihedge.core.protocols import FittedModel, Progress, silent
 from oihedge.core.types import Gate, ModelRef
-from oihedge.evaluation import figures
 from oihedge.evaluation.gates import gates, passed
 from oihedge.evaluation.leakage import leakage_probe
+from oihedge.evaluation.metrics import plain
 from oihedge.features.build import columns
 from oihedge.features.calendar import known_columns
 from oihedge.forecast.load import load
 from oihedge.jobs.comparison import against_champion
-from oihedge.jobs.evaluate import Assessment, WithCalendar, assess, decisions_of, extend, first_usable, train
+from oihedge.jobs.evaluate import Assessment, WithCalendar, assess, decisions_of, extend, train, usable_span
 from oihedge.jobs.featuring import features
 from oihedge.jobs.opening import open_lake, open_registry
 from oihedge.registry.client import ActiveRun, Registry
@@ -99,9 +99,10 @@ def _parameters(config: Config) -> dict[str, Any]:
 
 def _final_fit(config: Config, assessment: Assessment, active: ActiveRun) -> tuple[FittedModel, list[dict[str, float]]]:
     """Fit on the newest window; the last calibration_days are held back for calibration."""
-    rows, newest = assessment.feature_set.past, assessment.feature_set.newest
+    rows = assessment.feature_set.past
+    first, newest = usable_span(config, rows)
     train_end = newest - timedelta(days=config.forecast.calibration_days) - config.evaluation.purge_h * HOUR
-    start = max(first_usable(config, rows), train_end - timedelta(days=config.forecast.train_days))
+    start = max(first, train_end - timedelta(days=config.forecast.train_days))
     epochs: list[dict[str, float]] = []
 
     def report(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -118,10 +119,11 @@ def _register(
     """Save, register, load back and predict; a version that differs from its trainer gets no alias."""
     folder = config.path(config.run.data) / "models" / active.run_id
     model.save(folder)
-    sample = sample_rows(config, assessment.feature_set.past, assessment.feature_set.newest)
+    _, newest = usable_span(config, assessment.feature_set.past)
+    sample = sample_rows(config, assessment.feature_set.past, newest)
     version = registry.register(active, folder, code_path=SERVED_MODEL, example=_naive(sample))
-    ours = model.predict(sample, [assessment.feature_set.newest])
-    loaded = load(registry.model_folder(version)).predict(sample, [assessment.feature_set.newest])
+    ours = model.predict(sample, [newest])
+    loaded = load(registry.model_folder(version)).predict(sample, [newest])
     served = registry.pyfunc_predict(version, _naive(sample))
     for name, other in (("loaded", loaded), ("served", pl.from_pandas(served))):
         if not _agrees(ours, other):
@@ -152,10 +154,10 @@ def _judge(
     config: Config, registry: Registry, assessment: Assessment, model: FittedModel, as_of: datetime
 ) -> list[Gate]:
     evaluated, rows = assessment.evaluated, assessment.feature_set.past
-    served = WithCalendar(model, config)
+    served, (_, newest) = WithCalendar(model, config), usable_span(config, rows)
     began = time.perf_counter()
-    forecasts = served.predict(rows, [assessment.feature_set.newest])
-    decisions_of(config, rows.filter(pl.col("ts") == assessment.feature_set.newest), _horizon(config, forecasts))
+    forecasts = served.predict(rows, [newest])
+    decisions_of(config, rows.filter(pl.col("ts") == newest), _horizon(config, forecasts))
     latency = time.perf_counter() - began
     return gates(
         evaluated, config.evaluation.gates, quality_share=quality_share(config), latency_s=latency,
@@ -194,14 +196,16 @@ def quality_share(config: Config) -> float:
 def _log(
     config: Config, active: ActiveRun, assessment: Assessment, verdicts: Sequence[Gate], epochs: list[dict[str, float]]
 ) -> None:
-    evaluated, report, label = assessment.evaluated, assessment.report, config.run.label
+    from oihedge.evaluation import figures  # matplotlib takes a second to import
+
+    evaluated, report, label = assessment.evaluated, assessment.report, config.run.title
     rows, asset = assessment.feature_set.past, config.features.assets[0]
     numbers = {f"{row['strategy']}.{k}": v for row in report.strategies for k, v in row.items() if isinstance(v, float)}
     numbers |= {f"gate.{gate.name}": gate.value for gate in verdicts}
     numbers |= {f"forecast.{k}": v for k, v in report.scores["model"].items() if isinstance(v, float)}
     active.metrics({**numbers, "gates_passed": float(passed(verdicts)), "oos_days": report.oos_days})
     active.json("evaluation.json", {**report.as_dict(), "strategies": list(report.strategies)})
-    active.json("gates.json", {"passed": passed(verdicts), "gates": [asdict(gate) for gate in verdicts]})
+    active.json("gates.json", {"passed": passed(verdicts), "gates": [plain(asdict(gate)) for gate in verdicts]})
     active.dataset(
         "features", source=str(config.lake.root), version=assessment.feature_set.version,
         profile={"spec": assessment.feature_set.spec, "rows": rows.height, "first": iso(rows["ts"].min()),  # type: ignore[arg-type]

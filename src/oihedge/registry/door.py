@@ -16,7 +16,7 @@ _CHATTER = (
     ".*noload.* loader strategy is deprecated.*",
     ".*Inferred schema contains integer column.*",
     ".*Add type hints to the `predict` method.*",
-    ".*type hint.*pyfunc.*",
+    ".*Any type hint is inferred as AnyType.*",
 )
 _TALKATIVE = ("mlflow", "alembic")
 
@@ -25,7 +25,9 @@ def import_mlflow() -> Any:
     """Return the mlflow package, telemetry off."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow
+    with warnings.catch_warnings():
+        _ignore_chatter()
+        import mlflow
 
     return mlflow
 
@@ -40,12 +42,16 @@ def silenced() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            for message in _CHATTER:
-                warnings.filterwarnings("ignore", message)
+            _ignore_chatter()
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _ignore_chatter() -> None:
+    for message in _CHATTER:
+        warnings.filterwarnings("ignore", message)
 
 
 def absolute_uri(uri: str, home: Path) -> str:

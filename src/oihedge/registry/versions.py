@@ -47,14 +47,15 @@ def log_version(
             input_example=example,
             pip_requirements=[*pinned, *requirements],
         )
-        _ensure_model(client, name)
+        ensure_model(client, name)
         registered = client.create_model_version(
             name, logged.model_uri, run_id=run_id, tags=dict(tags), model_id=logged.model_id
         )
     return model_ref(client.get_model_version(name, registered.version))
 
 
-def _ensure_model(client: Any, name: str) -> None:
+def ensure_model(client: Any, name: str) -> None:
+    """Make the registered model `name` unless it is there."""
     try:
         client.create_registered_model(name)
     except import_mlflow().exceptions.MlflowException as error:

@@ -51,7 +51,7 @@ def _with_loopback(exempt: str | None) -> str:
 
 
 @contextmanager
-def prefect_running(home: Path, *, quiet: bool = False) -> Iterator[str]:
+def prefect_running(home: Path, *, quiet: bool = False, kept: bool = False) -> Iterator[str]:
     """Yield the address of this home's Prefect server, with this process's Prefect pointed at it.
 
     Prefect reads its settings when it is first imported, so this must come before any import of a flow.
@@ -59,6 +59,7 @@ def prefect_running(home: Path, *, quiet: bool = False) -> Iterator[str]:
     Args:
         home: whose server; started if none lives, and then stopped at the end.
         quiet: whether Prefect's log lines stay out of the terminal (the server has them all the same).
+        kept: whether the server is started anew if it dies meanwhile.
 
     Raises:
         OihedgeError: if Prefect was imported before, or the server does not start.
@@ -67,15 +68,16 @@ def prefect_running(home: Path, *, quiet: bool = False) -> Iterator[str]:
         raise OihedgeError(
             "Prefect was imported before its server was chosen", do="import flows inside prefect_running"
         )
-    kept = dict(os.environ)
+    before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(PRIVATE) and not name.startswith("PREFECT_LOGGING")]:
         del os.environ[name]
     try:
-        with prefect_server(home).running() as url:
+        server = prefect_server(home)
+        with server.kept_running() if kept else server.running() as url:
             os.environ.update(settings(home, url))
             if quiet:
                 os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
             yield url
     finally:
         os.environ.clear()
-        os.environ.update(kept)
+        os.environ.update(before)

@@ -12,9 +12,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 from filelock import FileLock
 
@@ -24,6 +25,7 @@ GUARD = Path(__file__).with_name("guard.py")
 HOST = "127.0.0.1"
 START_S = 120.0
 STOP_S = 20.0
+LOOK_S = 2.0
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -50,7 +52,7 @@ class Server:
     def url(self) -> str | None:
         """Return the address of the one that lives, None where none does."""
         state = self._state()
-        if state is None or not self._alive(state) or not self._healthy(state["port"]):
+        if state is None or not self._is_ours(state) or not self._healthy(state["port"]):
             return None
         return f"http://{HOST}:{state['port']}"
 
@@ -64,7 +66,7 @@ class Server:
         guard: subprocess.Popen[bytes] | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f"{self.name}.lock"):
-            address = self.url()
+            address = self._found()
             if address is None:
                 self.stop()
                 address, guard = self._start()
@@ -74,16 +76,51 @@ class Server:
             if guard is not None:
                 self._end(guard)
 
+    @contextmanager
+    def kept_running(self) -> Iterator[str]:
+        """As `running`, and started anew, on the same port, if it dies meanwhile or its other owner stops it."""
+        with ExitStack() as stack:
+            address = stack.enter_context(self.running())
+            left = Event()
+
+            def look() -> None:
+                while not left.wait(LOOK_S):
+                    if not self.alive():
+                        with suppress(OihedgeError):
+                            stack.enter_context(self.running())
+
+            looking = Thread(target=look, daemon=True)
+            looking.start()
+            try:
+                yield address
+            finally:
+                left.set()
+                looking.join()
+
+    def alive(self) -> bool:
+        """Whether the process in the state file is there and ours."""
+        state = self._state()
+        return state is not None and self._is_ours(state)
+
     def stop(self) -> None:
         """Stop the one that the state file names, if it is ours and lives."""
         state = self._state()
-        if state is not None and self._alive(state):
+        if state is not None and self._is_ours(state):
             with suppress(ProcessLookupError):
                 os.kill(state["pid"], signal.SIGTERM)
             until = time.monotonic() + STOP_S
-            while self._alive(state) and time.monotonic() < until:
+            while self._is_ours(state) and time.monotonic() < until:
                 time.sleep(0.1)
         self._file.unlink(missing_ok=True)
+
+    def _found(self) -> str | None:
+        """The address of a living one, waiting for it to become healthy: under load that may take a while."""
+        until = time.monotonic() + START_S
+        while self.alive() and time.monotonic() < until:
+            if address := self.url():
+                return address
+            time.sleep(0.2)
+        return None
 
     @property
     def _file(self) -> Path:
@@ -139,7 +176,7 @@ class Server:
             guard.stdin.close()
         self._file.unlink(missing_ok=True)
 
-    def _alive(self, state: Mapping[str, int]) -> bool:
+    def _is_ours(self, state: Mapping[str, int]) -> bool:
         """Whether the process of `state` is our guard with this port: a recycled pid is somebody else's."""
         words = command_line(state["pid"])
         return str(GUARD) in words and str(state["port"]) in words

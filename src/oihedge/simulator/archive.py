@@ -32,10 +32,7 @@ START_LABELS = date(2026, 6, 25)
 SPOT_MICROSECONDS = date(2025, 1, 1)
 MARK = "SIMULATED.json"
 """Beside the files: says that they are simulated, and by which settings and code."""
-_METRICS_HEADER = (
-    "create_time,symbol,sum_open_interest,sum_open_interest_value,count_toptrader_long_short_ratio,"
-    "sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio"
-)
+_CLOCK = tuple(f"{hour:02d}:{minute:02d}:00" for hour in range(24) for minute in range(0, 60, 5))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -196,20 +193,24 @@ def _metrics(market: EmbeddedMarket, asset: str, day: datetime) -> bytes:
     crowd = market.crowding(asset, PERP, day)[1:]
     draws = noise.standard_normal((4, len(crowd)))
     flow = np.clip(np.log(bars["close"].to_numpy() / bars["open"].to_numpy()) * 120.0, -1.5, 1.5)
-    shift = 0 if day.date() >= START_LABELS else 5
-    labels = [f"{day + timedelta(minutes=k * 5 + shift):%Y-%m-%d %H:%M:%S}" for k in range(oi.height)]
-    ratios = (
-        np.exp(0.5 + 0.20 * crowd + 0.1 * draws[0]),
-        np.exp(0.3 + 0.15 * crowd + 0.1 * draws[1]),
-        np.exp(0.6 + 0.20 * crowd + 0.1 * draws[2]),
-        np.exp(flow + 0.15 * draws[3]),
-    )
-    columns = [oi["oi_base"].to_list(), oi["oi_usd"].to_list(), *(np.round(ratio, 8).tolist() for ratio in ratios)]
-    symbol = f"{asset}USDT"
-    rows = [
-        f"{label},{symbol},{a},{b},{c},{d},{e},{f}" for label, a, b, c, d, e, f in zip(labels, *columns, strict=True)
-    ]
-    return "\n".join([_METRICS_HEADER, *rows, ""]).encode()
+    frame = {
+        "create_time": _labels(day.date()),
+        "symbol": [f"{asset}USDT"] * oi.height,
+        "sum_open_interest": oi["oi_base"],
+        "sum_open_interest_value": oi["oi_usd"],
+        "count_toptrader_long_short_ratio": np.exp(0.5 + 0.20 * crowd + 0.1 * draws[0]).round(8),
+        "sum_toptrader_long_short_ratio": np.exp(0.3 + 0.15 * crowd + 0.1 * draws[1]).round(8),
+        "count_long_short_ratio": np.exp(0.6 + 0.20 * crowd + 0.1 * draws[2]).round(8),
+        "sum_taker_long_short_vol_ratio": np.exp(flow + 0.15 * draws[3]).round(8),
+    }
+    return _csv(pl.DataFrame(frame), header=True)
+
+
+def _labels(day: date) -> list[str]:
+    """The create_time of the day's 288 rows, by the convention of its date."""
+    if day >= START_LABELS:
+        return [f"{day} {clock}" for clock in _CLOCK]
+    return [*(f"{day} {clock}" for clock in _CLOCK[1:]), f"{day + DAY} {_CLOCK[0]}"]
 
 
 def _klines(market: EmbeddedMarket, asset: str, kind: str, first: datetime, stop: datetime) -> bytes:

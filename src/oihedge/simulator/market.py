@@ -152,6 +152,13 @@ class EmbeddedMarket:
             }
         )
 
+    def extend(self, to: datetime) -> None:
+        """Compute the hourly state up to the day of `to`, so that later reads before it answer at once."""
+        day = (require_utc(to, "to") - self._origin) // DAY
+        with self._lock:
+            if day >= 0:
+                self._path(day)
+
     def crowding(self, asset: str, venue: str, day: datetime) -> Floats:
         """Return the crowding at the 289 points of the day that starts at `day`, positive where longs crowd."""
         i, v = self._perp_index(asset, venue)

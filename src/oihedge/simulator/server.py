@@ -102,6 +102,7 @@ class LoopbackServer:
             timeout_keep_alive=30,
         )
         self._server, self._port = uvicorn.Server(config), port
+        self._market, self._clock = market, clock
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
 
@@ -111,7 +112,7 @@ class LoopbackServer:
         return f"http://{HOST}:{self._port}"
 
     def __enter__(self) -> Self:
-        """Start to listen.
+        """Bring the market up to the present, then start to listen.
 
         Raises:
             ConfigError: if the port is taken.
@@ -126,6 +127,7 @@ class LoopbackServer:
                 f"the embedded market cannot listen on {HOST}:{self._port}: {error.strerror}", do="choose another port"
             ) from error
         self._socket, self._port = listening, listening.getsockname()[1]
+        self._market.extend(self._clock.now())
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listening]}, name="embedded-market", daemon=True
         )

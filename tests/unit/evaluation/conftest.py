@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -99,6 +99,7 @@ class StateModel:
     state: str | None
     kind: str = "synthetic"
     spoil: Callable[[pl.DataFrame], pl.DataFrame] = field(default=lambda frame: frame)
+    tables: list[pl.DataFrame] = field(default_factory=list)
 
     def predict(self, features: pl.DataFrame, at: list[datetime] | None = None) -> pl.DataFrame:
         rows = features if at is None else features.filter(pl.col("ts").is_in(at))
@@ -106,10 +107,16 @@ class StateModel:
         steps = pl.DataFrame({"step": np.arange(1, HORIZON + 1)})
         known = rows.select("asset", "ts", state).join(steps, how="cross")
         return self.spoil(
-            known.join(self._table(), on=["asset", "state", "step"]).drop("state").sort("asset", "ts", "step")
+            known.join(self.table(), on=["asset", "state", "step"]).drop("state").sort("asset", "ts", "step")
         )
 
-    def _table(self) -> pl.DataFrame:
+    def table(self) -> pl.DataFrame:
+        """Estimate once; copies share the estimate."""
+        if not self.tables:
+            self.tables.append(self._estimated())
+        return self.tables[0]
+
+    def _estimated(self) -> pl.DataFrame:
         state = pl.col(self.state).alias("state") if self.state else pl.lit(0.0).alias("state")
         rows = self.training.with_columns(state).join(self.labels, on=["asset", "ts"], how="left").sort("asset", "ts")
         tables = []
@@ -149,17 +156,26 @@ class Scene:
     inputs: Inputs
     settings: Evaluation
     folds: list[Fold]
+    fitted: dict[int, tuple[StateModel, StateModel]] = field(default_factory=dict)
+
+    def fit(self, fold: Fold) -> tuple[StateModel, StateModel]:
+        if fold.index not in self.fitted:
+            self.fitted[fold.index] = self.estimate(self.inputs, fold)
+        return self.fitted[fold.index]
+
+    def estimate(self, inputs: Inputs, fold: Fold) -> tuple[StateModel, StateModel]:
+        training = inputs.features.filter(pl.col("ts").is_between(fold.train_start, fold.train_end))
+        labels = inputs.labels.filter(pl.col("ts") <= fold.train_end - HORIZON * HOUR)
+        return StateModel(training, labels, "danger"), StateModel(training, labels, None)
 
     def run(self, *, decide=good_decide, spoil=None, inputs=None, spoil_fold=None) -> Evaluated:
         given = inputs or self.inputs
 
         def fit(fold: Fold) -> tuple[StateModel, StateModel]:
-            training = given.features.filter(pl.col("ts").is_between(fold.train_start, fold.train_end))
-            labels = given.labels.filter(pl.col("ts") <= fold.train_end - HORIZON * HOUR)
-            model = StateModel(training, labels, "danger")
+            model, plain = self.fit(fold) if inputs is None else self.estimate(given, fold)
             if spoil is not None and (spoil_fold is None or fold.index in spoil_fold):
-                model.spoil = spoil
-            return model, StateModel(training, labels, None)
+                model = replace(model, spoil=spoil)
+            return model, plain
 
         return walk_forward(given, self.folds, self.settings, fit=fit, decide=decide)
 

@@ -86,7 +86,7 @@ def test_the_policy_gets_forecasts_and_the_rule_gets_none_over_validation_and_te
         assert nothing is None
 
 
-def test_fit_and_predict_see_nothing_after_their_fold(scene):
+def test_predict_sees_nothing_after_its_fold(scene):
     newest = []
 
     class Recorder:
@@ -100,10 +100,9 @@ def test_fit_and_predict_see_nothing_after_their_fold(scene):
             return self.model.predict(features, at)
 
     def fit(fold):
-        model = scene.run().models[fold.index][0] if not fold.index else models[fold.index][0]
-        return Recorder(model), Recorder(model)
+        model, plain = scene.fit(fold)
+        return Recorder(model), Recorder(plain)
 
-    models = scene.run().models
     walk_forward(scene.inputs, scene.folds, scene.settings, fit=fit, decide=lambda rows, forecasts: rows.select(
         "asset", "ts", "available_at", pl.lit(0.5).alias("ratio")))  # fmt: skip
     for fold, (features_end, asked_end) in zip(scene.folds, newest[::2], strict=True):
@@ -145,9 +144,8 @@ def test_a_hedge_that_never_hedged_is_not_rescaled(scene):
 
 def test_progress_is_told(scene):
     told = []
-    models = scene.run().models
     walk_forward(
-        scene.inputs, scene.folds, scene.settings, fit=lambda fold: models[fold.index],
+        scene.inputs, scene.folds, scene.settings, fit=scene.fit,
         decide=lambda rows, forecasts: rows.select("asset", "ts", "available_at", pl.lit(0.5).alias("ratio")),
         progress=lambda done, total, what: told.append((done, total)),
     )  # fmt: skip

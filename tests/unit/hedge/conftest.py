@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import yaml
+from hypothesis import HealthCheck
+from hypothesis import settings as budget
 
 from oihedge.hedge.settings import Hedge
+
+budget.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+budget.load_profile("steady")
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "hedge"
 START = datetime(2025, 6, 1, tzinfo=UTC)
@@ -25,9 +31,14 @@ MakeSettings = Callable[..., Hedge]
 MakeRows = Callable[..., pl.DataFrame]
 
 
+@cache
+def _shipped() -> str:
+    return json.dumps(yaml.safe_load((CONF / "default.yaml").read_text()))
+
+
 def hedge_settings(**changes: Any) -> Hedge:
     """The shipped settings with dotted names changed: `limits__max_ratio=1.2`."""
-    raw = yaml.safe_load((CONF / "default.yaml").read_text())
+    raw = json.loads(_shipped())
     for name, value in changes.items():
         *path, last = name.split("__")
         place = raw

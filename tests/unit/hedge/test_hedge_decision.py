@@ -18,6 +18,7 @@ from oihedge.hedge.policy import newest
 from oihedge.hedge.positions import read_markets, read_positions
 
 ROOT = Path(__file__).resolve().parents[3]
+CONF = ROOT / "conf" / "hedge"
 AS_OF = datetime(2025, 6, 1, 2, 5, tzinfo=UTC)
 PRICES = {"BTC": 64250.0, "ETH": 3400.0, "NEAR": 5.1}
 ZERO = Decimal(0)
@@ -31,7 +32,7 @@ def features(make_rows: Any, **changes: dict[str, Any]) -> pl.DataFrame:
 def inputs_of(rows: pl.DataFrame, settings: Any, **changes: Any) -> DecisionInputs:
     given = DecisionInputs(
         decision_id="d1", as_of=AS_OF, newest=newest(rows, None, settings, {}).rows, prices=PRICES,
-        positions=read_positions(ROOT / "conf/hedge/positions.json"), markets=read_markets(ROOT / "conf/hedge/markets.json"),
+        positions=read_positions(CONF / "positions.json"), markets=read_markets(CONF / "markets.json"),
         model=ModelRef.none("oihedge"), horizon_h=24, data_version={"features": 12}, config_hash="c", code_version="v",
         simulated=True, reasons=("no_champion",),
     )  # fmt: skip

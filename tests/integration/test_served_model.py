@@ -1,0 +1,122 @@
+"""From a fit to MLflow and back: the version that is served forecasts what its trainer did, without any pickle."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import oihedge
+from oihedge.core.errors import ModelError
+from oihedge.forecast.fit import fit
+from oihedge.forecast.load import load
+from oihedge.forecast.settings import Forecast
+from oihedge.registry.client import Registry
+from oihedge.registry.settings import Registry as Settings
+
+HOUR = timedelta(hours=1)
+START = datetime(2025, 1, 1, tzinfo=UTC)
+CODE = Path(oihedge.__file__).parent / "served_model.py"
+
+
+class Columns:
+    known = ("hour_sin",)
+    unknown = ("log_return", "log_oi")
+
+
+def market(hours):
+    rng = np.random.default_rng(0)
+    frames = [
+        pl.DataFrame(
+            {
+                "asset": [asset] * hours,
+                "ts": [START + HOUR * k for k in range(hours)],
+                "hour_sin": np.sin(np.arange(hours) * np.pi / 12),
+                "log_return": rng.normal(0, 0.01, hours),
+                "log_oi": rng.normal(0, 0.02, hours),
+            }
+        ).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
+        for asset in ("BTC", "ETH")
+    ]
+    return pl.concat(frames)
+
+
+SMALL = Forecast(
+    model="tft", encoder_h=6, horizon_h=3, drop=0.04, quantiles=(0.1, 0.5, 0.9), train_days=10, calibration_days=4,
+    hidden_size=4, hidden_continuous_size=2, attention_heads=1, dropout=0.0, learning_rate=0.01, batch_size=16,
+    max_epochs=1, max_steps_per_epoch=2, max_train_s=600.0, gradient_clip=1.0, patience=3, validation_share=0.1,
+    validation_windows=16, calibration_stride_h=1, threads=1, seed=1, scenario_paths=16, min_train_rows=50,
+    expiration_h=9,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    uri, artifacts = "sqlite:///mlruns/mlflow.db", Path("mlruns/artifacts")
+    registry = Registry(Settings(tracking_uri=uri, artifacts=artifacts, experiment="t", model_name="m"), home)
+    rows = market(400)
+    end = START + HOUR * 380
+    window = {"train_start": START, "train_end": START + HOUR * 280, "calibration_end": end}
+    model = fit(rows, Columns(), SMALL, **window)
+    model.save(home / "saved")
+    sample = rows.filter(pl.col("ts").is_between(end - 10 * HOUR, end + 3 * HOUR)).with_columns(
+        pl.when(pl.col("ts") <= end).then(pl.col(name)).alias(name) for name in Columns.unknown
+    )
+    naive = sample.with_columns(pl.col("ts").dt.replace_time_zone(None)).to_pandas()
+    with registry.run("served", tags={"as_of": "2025-01-16T20:00:00Z"}) as run:
+        version = registry.register(run, home / "saved", code_path=CODE, example=naive)
+        status_while_open = registry._client.get_run(run.run_id).info.status
+    return registry, version, model, sample, naive, end, status_while_open
+
+
+def test_reloaded_and_served_forecasts_equal_the_trainers(served):
+    registry, version, model, sample, naive, end, _ = served
+    truth = model.predict(sample, [end])
+    assert load(registry.model_folder(version)).predict(sample, [end]).equals(truth)
+    answer = registry.pyfunc_predict(version, naive)
+    assert answer["ts"].unique().tolist() == [end.replace(tzinfo=None)]
+    numbers = [name for name in truth.columns if name not in ("asset", "ts")]
+    np.testing.assert_allclose(answer[numbers].to_numpy(), truth.select(numbers).to_numpy(), rtol=0, atol=1e-6)
+
+
+def test_registering_neither_ends_the_run_nor_sets_an_alias(served):
+    registry, version, *_, status = served
+    assert status == "RUNNING"
+    assert registry.champion() is None
+    assert registry.challenger() is None
+    assert (version.version, version.trained_as_of) == ("1", datetime(2025, 1, 16, 20, tzinfo=UTC))
+
+
+def test_nothing_that_was_logged_is_a_pickle(served):
+    registry = served[0]
+    root = registry._artifacts
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert any(path.name == "network.safetensors" for path in files)
+    for path in files:
+        assert path.suffix in {".json", ".safetensors", ".py", ".yaml", ".txt", ""}, path
+        head = path.read_bytes()[:4]
+        assert not head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")), path
+
+
+def test_the_version_has_signature_example_and_pinned_requirements(served):
+    registry, version, *_ = served
+    root = registry.model_folder(version).parents[1]
+    described = (root / "MLmodel").read_text()
+    assert '"name": "log_oi_q90"' in described
+    assert json.loads((root / "input_example.json").read_text())["columns"][:2] == ["asset", "ts"]
+    assert all("==" in line for line in (root / "requirements.txt").read_text().split())
+
+
+def test_a_tampered_version_is_refused_by_file_name(served):
+    registry, version, *_ = served
+    weights = registry.model_folder(version) / "network.safetensors"
+    content = weights.read_bytes()
+    try:
+        weights.write_bytes(content[:-4] + b"\0\0\1\0")
+        with pytest.raises(ModelError, match=r"network\.safetensors is damaged"):
+            load(registry.model_folder(version))
+    finally:
+        weights.write_bytes(content)

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oihedge.forecast.calibration import Calibration, fit_calibration
+from oihedge.forecast.scenarios import Scenarios, fit_copula, probability_transform, quantile_weights
+
+LEVELS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+QUANTILES = np.array([-0.05, -0.02, -0.01, 0.0, 0.008, 0.02, 0.06])
+
+
+@given(st.floats(1e-6, 1 - 1e-6))
+def test_the_transform_inverts_the_quantile_function(u):
+    value = quantile_weights(np.array([u]), LEVELS) @ QUANTILES
+    back = probability_transform(value, QUANTILES[None], LEVELS)
+    assert back[0] == pytest.approx(u, rel=1e-6, abs=1e-9)
+
+
+def test_the_quantile_function_meets_its_levels_and_rises_into_the_tails():
+    values = quantile_weights(np.array(LEVELS), LEVELS) @ QUANTILES
+    np.testing.assert_allclose(values, QUANTILES, atol=1e-12)
+    grid = quantile_weights(np.linspace(1e-5, 1 - 1e-5, 999), LEVELS) @ QUANTILES
+    assert (np.diff(grid) > 0).all()
+    assert grid[0] < QUANTILES[0]
+    assert grid[-1] > QUANTILES[-1]
+
+
+def test_equal_quantiles_do_not_break_the_transform():
+    pit = probability_transform(np.array([0.0, 1.0, -1.0]), np.zeros((3, 7)), LEVELS)
+    assert np.isfinite(pit).all()
+    assert pit[2] < pit[0] < pit[1]
+
+
+def test_the_copula_finds_dependence_and_is_a_correlation():
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(2000, 1, 6))
+    normal = 0.8 * common + 0.6 * rng.normal(size=(2000, 2, 6))
+    from statistics import NormalDist
+
+    pits = np.vectorize(NormalDist().cdf)(normal)
+    correlation = fit_copula(pits)
+    assert correlation.shape == (12, 12)
+    np.testing.assert_allclose(np.diag(correlation), 1)
+    assert np.linalg.eigvalsh(correlation).min() > 0
+    assert correlation[0, 6] == pytest.approx(0.9 * 0.64, abs=0.05)
+    assert abs(correlation[0, 3]) < 0.05
+
+
+def test_draws_repeat_by_seed_and_follow_the_marginals():
+    scenarios = Scenarios(np.eye(8), LEVELS, 2000, 4, seed=5)
+    quantiles = np.broadcast_to(QUANTILES, (1, 2, 4, 7))
+    draws = scenarios.draw(quantiles)
+    assert draws.shape == (1, 2, 2000, 4)
+    np.testing.assert_array_equal(draws, Scenarios(np.eye(8), LEVELS, 2000, 4, seed=5).draw(quantiles))
+    for level, quantile in zip(LEVELS, QUANTILES, strict=True):
+        assert (draws[0, 1] <= quantile).mean() == pytest.approx(level, abs=0.03)
+
+
+def test_first_passage_counts_the_paths_that_reach_the_drop():
+    scenarios = Scenarios(np.eye(8), LEVELS, 4000, 4, seed=5)
+    quantiles = np.broadcast_to(QUANTILES, (3, 4, 7)) * np.array([1.0, 2.0, 4.0])[:, None, None]
+    share = scenarios.first_passage(quantiles, drop=0.10)
+    draws = scenarios.draw(np.stack([quantiles, quantiles], axis=1))[:, 1]
+    exact = (np.cumsum(draws, axis=-1).min(axis=-1) <= np.log(0.9)).mean(axis=-1)
+    np.testing.assert_allclose(share, exact, atol=0.01)
+    assert share[0] < share[1] < share[2]
+
+
+def test_calibration_lifts_shares_that_are_too_low_and_keeps_their_order():
+    rng = np.random.default_rng(2)
+    truth = rng.uniform(0.02, 0.5, 4000)
+    event = rng.random(4000) < truth
+    share = truth / 3
+    calibration = fit_calibration(share, event, effective=4000, base_rate=0.2)
+    p = calibration.apply(share)
+    assert p.mean() == pytest.approx(event.mean(), abs=0.02)
+    assert np.mean((p - event) ** 2) < np.mean((share - event) ** 2)
+    assert (np.diff(p[np.argsort(share)]) >= 0).all()
+
+
+def test_calibration_hardly_moves_on_few_independent_forecasts():
+    rng = np.random.default_rng(2)
+    share = rng.uniform(0.05, 0.3, 500)
+    event = rng.random(500) < 0.6
+    assert fit_calibration(share, event, effective=1, base_rate=0.2).apply(share).mean() < 0.4
+
+
+@pytest.mark.parametrize("event", [np.zeros(50, bool), np.ones(50, bool)])
+def test_without_both_outcomes_the_base_rate_stands_in(event):
+    calibration = fit_calibration(np.linspace(0.1, 0.4, 50), event, effective=50, base_rate=0.07)
+    assert calibration == Calibration(base_rate=0.07)
+    np.testing.assert_array_equal(calibration.apply(np.array([0.1, 0.9])), [0.07, 0.07])

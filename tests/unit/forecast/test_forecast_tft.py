@@ -1,0 +1,236 @@
+import json
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from oihedge.core.errors import DataError, ModelError, SchemaError
+from oihedge.forecast.blocks import cut_blocks
+from oihedge.forecast.fit import fit
+from oihedge.forecast.load import load
+from oihedge.forecast.network import hyper_parameters, network_for, network_from
+from oihedge.forecast.scaling import fit_scalers
+from oihedge.forecast.windows import WindowTensors, first_rows, window_dataset
+
+HOUR = timedelta(hours=1)
+SHAPE = (8, 4)
+
+
+def numbers(frame):
+    return frame.drop("asset", "ts").to_numpy()
+
+
+def dataset_of(features, roles, settings, window):
+    blocks = cut_blocks(features, roles, settings(), **window)
+    scalers = fit_scalers(blocks.panel, blocks.panel.columns, blocks.learning)
+    inputs, targets = scalers.inputs(blocks.panel), scalers.targets(blocks.panel)
+    rows = blocks.learning & blocks.complete
+    return blocks, inputs, targets, window_dataset(blocks.panel, roles.known, inputs, targets, rows, SHAPE)
+
+
+def test_a_forecast_has_the_protocols_shape_and_rising_quantiles(tft, features):
+    at = [features["ts"][600], features["ts"][601]]
+    forecast = tft.predict(features, at)
+    assert forecast.columns == [
+        "asset", "ts", "step", "p_unwind", "log_return_q10", "log_return_q50", "log_return_q90",
+        "log_oi_q10", "log_oi_q50", "log_oi_q90",
+    ]  # fmt: skip
+    assert forecast.height == 2 * 2 * 4
+    assert forecast.schema["ts"] == pl.Datetime("us", "UTC")
+    assert forecast["step"].to_list()[:4] == [1, 2, 3, 4]
+    assert forecast["p_unwind"].is_between(0, 1).all()
+    assert forecast.group_by("asset", "ts").agg(pl.col("p_unwind").n_unique())["p_unwind"].to_list() == [1] * 4
+    for target in ("log_return", "log_oi"):
+        low, middle, high = (forecast[f"{target}_q{level}"] for level in (10, 50, 90))
+        assert ((low <= middle) & (middle <= high)).all()
+
+
+def test_the_facts_tell_how_the_fit_went(tft):
+    assert tft.facts["epochs"] == 2
+    assert tft.facts["stopped_by"] == "epochs"
+    assert tft.facts["p_unwind"] == "calibrated"
+    assert tft.facts["train_windows"] > 0
+    json.dumps(tft.facts)
+
+
+def test_one_by_one_equals_bulk(tft, features):
+    bulk = tft.predict(features).filter(pl.col("ts") >= features["ts"][640])
+    ones = pl.concat([tft.predict(features, [at]) for at in bulk["ts"].unique().sort()]).sort("asset", "ts", "step")
+    assert ones.select("asset", "ts", "step").equals(bulk.select("asset", "ts", "step"))
+    np.testing.assert_allclose(numbers(ones), numbers(bulk), rtol=0, atol=1e-6)
+
+
+def test_rows_after_the_instant_change_nothing(tft, features):
+    at = features["ts"][650]
+    spoiled = features.with_columns(
+        pl.when(pl.col("ts") > at).then(float("inf")).otherwise(pl.col(name)).alias(name)
+        for name in ("log_return", "log_oi", "volatility")
+    )
+    empty = features.with_columns(
+        pl.when(pl.col("ts") <= at).then(pl.col(name)).alias(name) for name in ("log_return", "log_oi", "volatility")
+    ).filter(pl.col("ts") <= at + 4 * HOUR)
+    truth = tft.predict(features, [at])
+    np.testing.assert_allclose(numbers(tft.predict(spoiled, [at])), numbers(truth), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(numbers(tft.predict(empty, [at])), numbers(truth), rtol=0, atol=1e-6)
+
+
+def test_rows_before_the_encoder_change_nothing(tft, features):
+    at = features["ts"][650]
+    recent = features.filter(pl.col("ts") > at - 8 * HOUR)
+    np.testing.assert_allclose(
+        numbers(tft.predict(recent, [at])), numbers(tft.predict(features, [at])), rtol=0, atol=1e-6
+    )
+
+
+def test_fit_reads_nothing_after_the_calibration_end(tft, features, roles, settings, window):
+    later = features.with_columns(
+        pl.when(pl.col("ts") > window["calibration_end"]).then(pl.col(name) * 7 + 1).otherwise(pl.col(name)).alias(name)
+        for name in ("log_return", "log_oi", "volatility")
+    )
+    other = fit(later, roles, settings(), **window)
+    for name, value in tft.network.state_dict().items():
+        assert torch.equal(value, other.network.state_dict()[name]), name
+    assert other.calibration == tft.calibration
+    np.testing.assert_array_equal(other.scenarios.correlation, tft.scenarios.correlation)
+
+
+def test_another_seed_gives_other_weights(tft, features, roles, settings, window):
+    other = fit(features, roles, settings(seed=4, max_epochs=1), **window)
+    assert not torch.equal(tft.network.output_layer[0].weight, other.network.output_layer[0].weight)
+
+
+def test_fitting_leaves_torchs_random_state_alone(features, roles, settings, window):
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    fit(features, roles, settings(max_epochs=1, max_steps_per_epoch=1), **window)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_no_window_spans_a_hole(features, roles, settings, window):
+    holed = features.filter(pl.col("ts") != features["ts"][200])
+    blocks, _, _, dataset = dataset_of(holed, roles, settings, window)
+    _, first = WindowTensors.of_dataset(dataset)
+    whole = dataset_of(features, roles, settings, window)[3]
+    assert len(first) == len(whole) - 2 * (SHAPE[0] + SHAPE[1])
+    assert not (blocks.learning & blocks.complete)[200]
+
+
+def test_indexed_batches_equal_the_datasets_own_loader(features, roles, settings, window):
+    dataset = dataset_of(features, roles, settings, window)[3]
+    tensors, first = WindowTensors.of_dataset(dataset)
+    theirs, (target, weight) = next(iter(dataset.to_dataloader(train=False, batch_size=32)))
+    ours, (own_target, _) = tensors.batch(first[:32])
+    assert weight is None
+    for name, value in ours.items():
+        expected = theirs[name] if isinstance(value, list) else [theirs[name]]
+        for mine, other in zip(value if isinstance(value, list) else [value], expected, strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=0)
+    for mine, other in zip(own_target, target, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=0)
+
+
+def test_prediction_tensors_equal_the_datasets(features, roles, settings, window):
+    blocks, inputs, targets, dataset = dataset_of(features, roles, settings, window)
+    trained, first = WindowTensors.of_dataset(dataset)
+    plain = WindowTensors.of_panel(blocks.panel, inputs, SHAPE, targets)
+    x, _ = trained.batch(first[:5])
+    y, _ = plain.batch(first_rows(np.arange(5) + SHAPE[0] - 1, SHAPE[0]))
+    assert dataset.reals == list(blocks.panel.columns)
+    torch.testing.assert_close(x["encoder_cont"], y["encoder_cont"])
+    torch.testing.assert_close(x["encoder_cat"], y["encoder_cat"])
+
+
+def test_unpacked_lstm_gives_the_stock_networks_forecast(features, roles, settings, window):
+    from pytorch_forecasting.models.nn import LSTM
+
+    dataset = dataset_of(features, roles, settings, window)[3]
+    network = network_for(dataset, settings()).eval()
+    tensors, first = WindowTensors.of_dataset(dataset)
+    x, _ = tensors.batch(first[:16])
+    with torch.inference_mode():
+        ours = network(x)["prediction"]
+        network.lstm_encoder.__class__ = network.lstm_decoder.__class__ = LSTM
+        stock = network(x)["prediction"]
+    for mine, other in zip(ours, stock, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_a_network_is_rebuilt_from_json(features, roles, settings, window):
+    network = network_for(dataset_of(features, roles, settings, window)[3], settings())
+    stored = json.loads(json.dumps(hyper_parameters(network, (0.1, 0.5, 0.9))))
+    again = network_from(stored)
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    assert shapes == {name: value.shape for name, value in again.state_dict().items()}
+    with pytest.raises(ModelError, match="cannot be rebuilt"):
+        network_from({"arguments": {}, "quantiles": [0.1, 0.5, 0.9]})
+
+
+def test_one_asset_alone_trains(features, roles, settings, window, tmp_path):
+    one = features.filter(pl.col("asset") == "BTC")
+    model = fit(one, roles, settings(max_epochs=1), **window)
+    model.save(tmp_path)
+    assert load(tmp_path).predict(one, [one["ts"][600]]).equals(model.predict(one, [one["ts"][600]]))
+
+
+def test_time_running_out_is_told(features, roles, settings, window):
+    model = fit(features, roles, settings(max_train_s=0.001, max_epochs=50), **window)
+    assert model.facts["stopped_by"] == "time"
+    assert model.facts["steps"] < 150
+
+
+def test_epochs_are_reported_with_both_losses(features, roles, settings, window, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = []
+    fit(features, roles, settings(), report=lambda epoch, metrics: told.append((epoch, dict(metrics))), **window)
+    assert [epoch for epoch, _ in told] == [0, 1]
+    assert all(set(metrics) == {"train_loss", "val_loss"} for _, metrics in told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_an_unwind_to_learn_from_the_base_rate_stands_in(features, roles, settings, window):
+    model = fit(features, roles, settings(drop=0.5, max_epochs=1), **window)
+    assert model.facts["p_unwind"].startswith("base rate")
+    assert model.predict(features, [features["ts"][600]])["p_unwind"].unique().to_list() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    [
+        (lambda f: f.filter(pl.col("ts") >= f["ts"][430]), DataError, "too little history to train on BTC"),
+        (lambda f: f.drop("hour_cos"), SchemaError, "lack column 'hour_cos'"),
+        (lambda f: f.with_columns(log_oi=pl.lit(0.0)), DataError, "target log_oi of BTC is constant"),
+        (
+            lambda f: f.with_columns(volatility=pl.when(pl.col("ts") == f["ts"][99]).then(float("nan")).otherwise(1.0)),
+            DataError,
+            "'volatility' of BTC is NaN or infinite",
+        ),
+        (lambda f: f.with_columns(volatility=pl.lit(None, pl.Float64)), DataError, "has no value at all"),
+        (lambda f: f.filter(pl.col("ts") <= f["ts"][485]), DataError, "calibration block holds no whole window"),
+        (lambda f: f.clear(), DataError, "too little history"),
+    ],
+)
+def test_data_that_cannot_be_learnt_from_is_named(features, roles, settings, window, spoil, error, words):
+    with pytest.raises(error, match=words):
+        fit(spoil(features), roles, settings(), **window)
+
+
+def test_what_cannot_be_forecast_is_named(tft, features):
+    at = features["ts"][600]
+    with pytest.raises(DataError, match="asset 'SOL' was not in the training rows"):
+        tft.predict(features.with_columns(asset=pl.lit("SOL")).unique("ts"), [at])
+    with pytest.raises(SchemaError, match="lack column 'volatility'"):
+        tft.predict(features.drop("volatility"), [at])
+    with pytest.raises(DataError, match="rows ahead of 2025-01-26T00:00:00Z are missing for BTC"):
+        tft.predict(features.filter(pl.col("ts") <= at), [at])
+    with pytest.raises(DataError, match=r"none of the instants asked for can be forecast.*got 3 unbroken rows of BTC"):
+        tft.predict(features, [features["ts"][2]])
+    with pytest.raises(DataError, match="on the hour"):
+        tft.predict(features, [at + timedelta(minutes=1)])
+
+
+def test_an_asset_without_its_history_is_left_out(tft, features):
+    at = features["ts"][600]
+    holed = features.filter((pl.col("asset") != "ETH") | (pl.col("ts") != at - HOUR))
+    assert tft.predict(holed, [at])["asset"].unique().to_list() == ["BTC"]

@@ -1,0 +1,110 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from oihedge.core.errors import DataError, ModelError
+from oihedge.core.types import ModelRef
+
+PNG = bytes.fromhex("89504e470d0a1a0a")
+
+
+def test_a_run_keeps_its_parameters_metrics_figures_files_and_dataset(registry):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    many = {f"group.setting_{i}": i for i in range(120)}
+    with registry.run("first", tags={"as_of": "2025-01-01T00:00:00Z"}, params={"kind": "tft", **many}) as run:
+        run.epoch(0, {"val_loss": 2.0})
+        run.epoch(1, {"val_loss": 1.0})
+        run.metrics({f"m{i}": float(i) for i in range(60)} | {"unknown": math.nan})
+        run.figure("drawn.png", Figure())
+        run.figure("given.png", PNG)
+        run.json("gates.json", {"value": math.nan, "list": (1, 2)})
+        run.dataset("features", source="data/lake", version=3, profile={"rows": 10})
+    stored = registry._client.get_run(run.run_id)
+    assert stored.info.status == "FINISHED"
+    assert stored.data.params["kind"] == "tft"
+    assert len(stored.data.params) == 121
+    assert stored.data.metrics["m59"] == 59
+    history = registry._client.get_metric_history(run.run_id, "val_loss")
+    assert [(m.step, m.value) for m in history] == [(0, 2.0), (1, 1.0)]
+    assert registry.read_json(run.run_id, "gates.json") == {"value": None, "list": [1, 2]}
+    figures = {file.path for file in registry._client.list_artifacts(run.run_id, "figures")}
+    assert figures == {"figures/drawn.png", "figures/given.png"}
+    dataset = stored.inputs.dataset_inputs[0].dataset
+    assert (dataset.name, json.loads(dataset.source)["delta_table_version"]) == ("features", 3)
+
+
+def test_a_failure_marks_the_run_with_its_reason_and_withdraws_its_version(registry, add_version):
+    def doomed():
+        with registry.run("doomed", tags={"retrain_key": "k"}) as run:
+            runs.append(run)
+            add_version(run)
+            raise DataError("too little history")
+
+    runs = []
+    with pytest.raises(DataError):
+        doomed()
+    run = runs[0]
+    stored = registry._client.get_run(run.run_id)
+    assert stored.info.status == "FAILED"
+    assert stored.data.tags["failure"] == "DataError: too little history"
+    assert registry.finished("k") is None
+    assert registry._versions(run.run_id) == []
+
+
+def test_an_interrupt_marks_the_run_killed(registry):
+    with pytest.raises(KeyboardInterrupt), registry.run("stopped") as run:
+        raise KeyboardInterrupt
+    assert registry._client.get_run(run.run_id).info.status == "KILLED"
+
+
+def test_a_finished_run_is_found_by_its_key_with_its_version(registry, add_version):
+    with registry.run("a", tags={"retrain_key": "key-a"}) as run:
+        assert registry.finished("key-a") is None
+        version = add_version(run, as_of="2025-01-01T00:00:00Z")
+    assert registry.finished("key-a") == version
+    assert version.trained_as_of is not None
+    assert registry.finished("key-b") is None
+
+
+def test_a_finished_run_without_a_version_is_not_reused(registry):
+    with registry.run("a", tags={"retrain_key": "key-a"}):
+        pass
+    assert registry.finished("key-a") is None
+
+
+def test_runs_of_dead_processes_are_closed_and_their_versions_withdrawn(registry, add_version):
+    dead = registry.run("dead", tags={"retrain_key": "k"})
+    left = dead.__enter__()
+    add_version(left)
+    with registry.run("next", tags={"retrain_key": "k"}) as run:
+        registry.abandon_others("k", run.run_id)
+        kept = add_version(run)
+    assert registry._client.get_run(left.run_id).info.status == "KILLED"
+    assert registry._versions(left.run_id) == []
+    assert registry.finished("k") == kept
+
+
+def test_an_empty_registry_has_no_champion_challenger_or_ledger(registry):
+    assert (registry.champion(), registry.challenger(), registry.ledger()) == (None, None, [])
+
+
+def test_what_is_not_there_is_named(registry, tmp_path):
+    with registry.run("a") as run, pytest.raises(ModelError, match="is not there"):
+        registry.register(run, tmp_path / "nowhere", code_path=Path("x.py"), example=None)
+    with pytest.raises(ModelError, match=r"has no file gates\.json"):
+        registry.read_json(run.run_id, "gates.json")
+    with pytest.raises(ModelError, match="version 9 of oihedge cannot be read"):
+        registry.model_folder(ModelRef("oihedge", "9", run.run_id))
+
+
+def test_places_are_taken_from_home(registry, tmp_path):
+    with registry.run("a") as run:
+        run.json("x.json", {})
+    assert (tmp_path / "mlruns" / "mlflow.db").is_file()
+    assert list((tmp_path / "mlruns" / "artifacts" / "test").rglob("x.json"))
