@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,17 @@ def enter(
         BusyError: if another live process is at the same work.
     """
     config = load(overrides, experiment=experiment, home=Path(home) if home else ROOT)
-    instant = effective_as_of(config, as_of, runtime.flow_run.scheduled_start_time)
+    instant = effective_as_of(config, as_of, plain_instant(runtime.flow_run.scheduled_start_time))
     patience = WAIT_S if wait_s is None else wait_s
     with lease(config, name, doing=f"flow run {runtime.flow_run.name}", wait_s=patience), _claim(config, name):
         get_run_logger().info("%s as of %s (%s)", name, instant.isoformat(), config.run.label)
         yield Visit(config, instant)
+
+
+def plain_instant(instant: datetime) -> datetime:
+    """Return Prefect's kind of instant as the standard library's: their differences do not divide by a timedelta."""
+    utc = instant.astimezone(UTC)
+    return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, tzinfo=UTC)
 
 
 @contextmanager

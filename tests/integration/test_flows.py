@@ -75,6 +75,7 @@ def test_the_instant_is_the_scheduled_time_not_the_wall_clock(client: SyncPrefec
     run = client.create_flow_run(validate, parameters={"home": str(tmp_path)}, state=Scheduled(scheduled_time=planned))
     report = run_flow(validate, flow_run=client.read_flow_run(run.id), parameters={"home": str(tmp_path)})
     assert report["as_of"] == planned
+    assert type(report["as_of"]) is datetime, "Prefect's own kind of instant must not reach the jobs"
 
 
 def test_bad_data_fails_the_run_with_its_one_line_and_no_traceback(home: Path, client: SyncPrefectClient) -> None:

@@ -64,7 +64,7 @@ def test_a_broken_experiment_file_is_one_line(tmp_path: Path, text: str) -> None
 
 
 def test_an_experiment_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="absent.yaml is not there"):
+    with pytest.raises(ConfigError, match=r"absent\.yaml is not there"):
         load(experiment=str(tmp_path / "absent.yaml"))
 
 

@@ -3,8 +3,7 @@
 OihedgeError            1  something failed that retrying or code must mend
 ├── ConfigError         2  a setting, argument or file the user named is wrong
 ├── DataError           3  the data is not good enough to go on
-│   ├── SchemaError     3  a frame lacks a column or has the wrong type
-│   └── StaleDataError  3  the newest usable row is older than allowed
+│   └── SchemaError     3  a frame lacks a column or has the wrong type
 ├── VenueError          1  a venue could not be read after all retries
 ├── ModelError          1  a model artifact is missing, tampered with or not usable
 ├── BusyError           1  another live process holds the lease
@@ -45,10 +44,6 @@ class DataError(OihedgeError):
 
 class SchemaError(DataError):
     """A frame lacks a column or carries the wrong type."""
-
-
-class StaleDataError(DataError):
-    """The newest usable row is older than the settings allow."""
 
 
 class VenueError(OihedgeError):

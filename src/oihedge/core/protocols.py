@@ -33,7 +33,10 @@ def silent(done: int, total: int, what: str) -> None:
 class FittedModel(Protocol):
     """A trained forecaster: forecasts from feature rows, saved without pickle."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """Which forecaster it is, e.g. `tft`."""
+        ...
 
     def predict(self, features: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
         """Forecast at each instant in `at` (all with enough history when None).
@@ -44,9 +47,9 @@ class FittedModel(Protocol):
             at: the instants, aware, UTC, on the hour.
 
         Returns:
-            One row per asset, instant and step: asset, ts (the instant), step (1..horizon, hours), p_unwind (same on all
-            steps of one forecast; calibrated probability), and for target in (log_return, log_oi) and each level the
-            hourly log change's quantile as f"{target}_q{100*level:02.0f}".
+            One row per asset, instant and step: asset, ts (the instant), step (1..horizon, hours), p_unwind (calibrated
+            probability, the same on all steps of one forecast), and for target in (log_return, log_oi) and each level
+            the hourly log change's quantile as f"{target}_q{100*level:02.0f}".
         """
         ...
 

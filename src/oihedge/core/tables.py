@@ -52,19 +52,22 @@ _F, _S = pl.Float64(), pl.String()
 
 OHLCV = _table(
     "ohlcv", "venue symbol kind timeframe ts",
-    {**_MARKET, "kind": _S, "timeframe": _S, "ts": UTC_TIME, "open": _F, "high": _F, "low": _F, "close": _F, "volume": _F},
+    {**_MARKET, "kind": _S, "timeframe": _S, "ts": UTC_TIME,
+     "open": _F, "high": _F, "low": _F, "close": _F, "volume": _F},
     "volume",
 )  # fmt: skip
 """kind: spot|perp|mark|index; timeframe: 1h, 5m ...; prices in quote, volume in base units."""
 OPEN_INTEREST = _table(
-    "open_interest", "venue symbol ts", {**_MARKET, "ts": UTC_TIME, "oi_base": _F, "oi_usd": _F, "unit_source": _S}, "oi_usd",
+    "open_interest", "venue symbol ts",
+    {**_MARKET, "ts": UTC_TIME, "oi_base": _F, "oi_usd": _F, "unit_source": _S}, "oi_usd",
 )  # fmt: skip
 """oi_base in coins, oi_usd in USD at the mark price of that instant; unit_source tells what the source sent."""
 FUNDING = _table("funding", "venue symbol ts", {**_MARKET, "ts": UTC_TIME, "rate": _F, "interval_h": _F})
 """rate per own interval of interval_h hours; > 0: longs pay shorts."""
 QUARANTINE = _table(
     "quarantine", "table source_key reason",
-    {"table": _S, "source_key": _S, "reason": _S, "venue": _S, "symbol": _S, "ts": UTC_TIME, "payload": _S}, "venue symbol ts",
+    {"table": _S, "source_key": _S, "reason": _S, "venue": _S, "symbol": _S, "ts": UTC_TIME, "payload": _S},
+    "venue symbol ts",
 )  # fmt: skip
 """Rows kept out of validated tables, whole (payload is the row as JSON), with the reason."""
 FEATURES = _table("features", "spec asset ts", {"spec": _S, "asset": _S, "ts": UTC_TIME}, open=True)
@@ -74,7 +77,7 @@ FORECASTS = _table(
 )
 """What a model said live about one asset at ts."""
 DECISION_INPUTS = _table("decision_inputs", "decision_id", {"decision_id": _S, "as_of": UTC_TIME, "inputs": _S})
-"""What a decision is made from (settings, versions, positions, markets, model, tier state) as JSON; written before it."""
+"""What a decision is made from (settings, versions, positions, markets, model, tier state); written before it."""
 DECISIONS = _table(
     "decisions", "decision_id",
     {"decision_id": _S, "portfolio": _S, "as_of": UTC_TIME, "status": _S, "payload": _S, "state": _S},

@@ -30,6 +30,10 @@ class Blocks:
     last_calibration_hour: int
     shape: tuple[int, int]
 
+    def training_instants(self) -> Ints:
+        """Return the rows with enough history whose H hours ahead lie wholly in the training window."""
+        return self._instants(0, self.last_training_hour)
+
     def validation_instants(self) -> Ints:
         """Return the rows whose H hours ahead lie wholly in the held-back tail."""
         return self._instants(self.first_validation_hour, self.last_training_hour)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oihedge.forecast.panel import Floats, Mask
+from oihedge.forecast.panel import Floats, Ints, Mask
 
 INPUT_CLIP = 4.0
 WEIGHT_SD = 0.2
@@ -29,13 +29,18 @@ class EventScore:
     intercept: float
     weights: tuple[float, ...]
 
-    def log_odds(self, inputs: Floats, asset: np.ndarray, assets: int) -> Floats:  # type: ignore[type-arg]
+    def log_odds(self, inputs: Floats, asset: Ints, assets: int) -> Floats:
         """Return the score (forecasts,) of scaled inputs (forecasts, inputs) of the coded assets."""
         return np.asarray(self.intercept + _with_assets(inputs, asset, assets) @ np.asarray(self.weights))
 
 
 def fit_event_score(
-    inputs: Floats, asset: np.ndarray, assets: int, event: Mask, *, effective: float  # type: ignore[type-arg]
+    inputs: Floats,
+    asset: Ints,
+    assets: int,
+    event: Mask,
+    *,
+    effective: float,
 ) -> EventScore:
     """Learn the score on training instants.
 
@@ -109,7 +114,7 @@ def _ridge(x: Floats, event: Mask, offset: Floats, effective: float, mean: Float
     return np.asarray(beta)
 
 
-def _with_assets(inputs: Floats, asset: np.ndarray, assets: int) -> Floats:  # type: ignore[type-arg]
+def _with_assets(inputs: Floats, asset: Ints, assets: int) -> Floats:
     return np.column_stack([np.clip(inputs, -INPUT_CLIP, INPUT_CLIP), np.eye(assets)[asset]])
 
 

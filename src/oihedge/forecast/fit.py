@@ -57,6 +57,6 @@ def fit(
     )
     if settings.model == "persistence":
         return fit_persistence(blocks, roles, settings)
-    from oihedge.forecast.tft import fit_tft
+    from oihedge.forecast.tft_fit import fit_tft
 
     return fit_tft(blocks, roles, settings, report)

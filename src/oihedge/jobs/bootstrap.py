@@ -16,7 +16,6 @@ from oihedge.core.protocols import Progress, silent
 from oihedge.jobs import importing
 from oihedge.jobs.opening import open_lake
 
-
 ARCHIVED = "binanceusdm"
 COMPLETE = 0.99
 
@@ -31,7 +30,8 @@ def needed(config: Config, as_of: datetime) -> bool:
         return False
     start, end = _span(config, as_of)
     mine = pl.col("venue") == ARCHIVED
-    have = open_lake(config).read("raw", "open_interest", start=start, end=end, where=mine).select(pl.len()).collect().item()
+    rows = open_lake(config).read("raw", "open_interest", start=start, end=end, where=mine)
+    have = rows.select(pl.len()).collect().item()
     symbols = sum(len(venue.symbols) for venue in config.market.venues if venue.id == ARCHIVED)
     return bool(have < COMPLETE * symbols * ((end - start) / HOUR))
 

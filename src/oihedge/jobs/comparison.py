@@ -16,8 +16,8 @@ from oihedge.registry.client import Registry
 def against_champion(config: Config, registry: Registry, assessment: Assessment) -> ChampionComparison | None:
     """Score both on the test hours after the champion's own training; None where there is no champion.
 
-    The challenger's side are the walk-forward's forecasts, made by models that had not seen those hours either. A champion
-    trained less than the horizon ago leaves no such hour: the gate then refuses, and the champion stays.
+    The challenger's side are the walk-forward's forecasts, made by models that had not seen those hours either. A
+    champion trained less than the horizon ago leaves no such hour: the gate then refuses, and the champion stays.
     """
     champion = registry.champion()
     if champion is None:

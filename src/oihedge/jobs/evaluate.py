@@ -39,10 +39,10 @@ class EvaluateReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
+        named = {row["strategy"]: {k: v for k, v in row.items() if k != "strategy"} for row in self.strategies}
         return {
             "as_of": iso(self.as_of), "label": self.label, "price_label": self.price_label, "oos_days": self.oos_days,
-            "model": self.model, "features_version": self.features_version,
-            "strategies": {row["strategy"]: {k: v for k, v in row.items() if k != "strategy"} for row in self.strategies},
+            "model": self.model, "features_version": self.features_version, "strategies": named,
             "scores": self.scores,
         }  # fmt: skip
 

@@ -49,7 +49,8 @@ class Inputs:
     """Everything that a decision is made from, stored before it is made; JSON values only.
 
     positions and markets: None where their file is unreadable. model: the champion's reference, None for the model-free
-    rule. versions: of the validated tables and the features. state: where each asset's tier machine stood, from the last decision before.
+    rule. versions: of the validated tables and the features. state: where each asset's tier machine stood, from the
+    last decision before.
     """
 
     config: dict[str, Any]
@@ -89,7 +90,8 @@ def run(config: Config, *, as_of: datetime) -> HedgeReport:
         document = json.loads(payload)
         made = {
             "decision_id": inputs.decision_id, "portfolio": document["portfolio"], "as_of": as_of,
-            "status": document["status"], "payload": payload.decode(), "state": canonical_json(state), "available_at": as_of,
+            "status": document["status"], "payload": payload.decode(), "state": canonical_json(state),
+            "available_at": as_of,
         }  # fmt: skip
         lake.append("derived", "decisions", pl.DataFrame([made]), now=as_of)
     else:
@@ -159,7 +161,7 @@ def make(lake: Lake, config: Config, inputs: Inputs) -> tuple[bytes, dict[str, A
 
 
 def publish(path: Path, payload: bytes) -> Path:
-    """Replace `path` atomically, unless it already holds a decision of a later instant (a replayed past is not news)."""
+    """Replace `path` atomically, unless it already holds a decision of a later instant: a replayed past is no news."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and _as_of(path.read_bytes()) > _as_of(payload):
         return path
@@ -269,7 +271,7 @@ def _stored(lake: Lake, decision_id: str) -> str | None:
 
 
 def _last_state(lake: Lake, config: Config, as_of: datetime) -> dict[str, dict[str, Any]]:
-    """Where the tier machines stood after the last decision of this portfolio before `as_of`; empty when too long ago."""
+    """Where the tier machines stood after this portfolio's last decision before `as_of`; empty when too long ago."""
     mine = pl.col("portfolio") == config.hedge.portfolio.name
     earlier = lake.rows("derived", "decisions").filter(mine, pl.col("as_of") < as_of)
     last = earlier.sort("as_of", "ingested_at").last().select("state", "as_of").collect()

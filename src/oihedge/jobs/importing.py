@@ -26,7 +26,7 @@ SIMULATED = "SIMULATED.json"
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What came in and what became of it: `rows` per venue and table, `judged` per table and venue, `notes` in words."""
+    """What came in (`rows` by venue and table), what became of it (`judged`), and `notes` in words."""
 
     as_of: datetime
     rows: tuple[dict[str, Any], ...]

@@ -44,7 +44,7 @@ def serving(config: Config, clock: Clock, port: int = 0) -> Iterator[str]:
 
 @contextmanager
 def market_address(config: Config, as_of: datetime, given: str | None) -> Iterator[str | None]:
-    """Yield where the venues answer: `given`, the venues' own addresses (None), or an embedded market standing at `as_of`."""
+    """Yield where the venues answer: `given`, their own addresses (None), or an embedded market standing at `as_of`."""
     if given is not None or not config.simulated:
         yield given
     else:

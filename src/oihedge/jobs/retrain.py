@@ -72,8 +72,9 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Retr
     if done is not None:
         return _report(registry, done, reused=True)
     tags = {
-        "retrain_key": key, "as_of": iso(as_of), "features_version": str(feature_set.version), "config_hash": config.hash,
-        "code_version": code_version(__version__), "label": config.run.label, "simulated": str(config.simulated).lower(),
+        "retrain_key": key, "as_of": iso(as_of), "features_version": str(feature_set.version),
+        "config_hash": config.hash, "code_version": code_version(__version__), "label": config.run.title,
+        "simulated": str(config.simulated).lower(),
     }  # fmt: skip
     with registry.run(f"{config.forecast.model} {iso(as_of)}", tags=tags, params=_parameters(config)) as active:
         registry.abandon_others(key, active.run_id)
@@ -201,7 +202,7 @@ def _log(
     evaluated, report, label = assessment.evaluated, assessment.report, config.run.title
     rows, asset = assessment.feature_set.past, config.features.assets[0]
     numbers = {f"{row['strategy']}.{k}": v for row in report.strategies for k, v in row.items() if isinstance(v, float)}
-    numbers |= {f"gate.{gate.name}": gate.value for gate in verdicts}
+    numbers |= {f"gate.{gate.name}": gate.value for gate in verdicts if gate.value is not None}
     numbers |= {f"forecast.{k}": v for k, v in report.scores["model"].items() if isinstance(v, float)}
     active.metrics({**numbers, "gates_passed": float(passed(verdicts)), "oos_days": report.oos_days})
     active.json("evaluation.json", {**report.as_dict(), "strategies": list(report.strategies)})

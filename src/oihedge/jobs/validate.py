@@ -37,8 +37,8 @@ class ValidateReport:
 def run(config: Config, *, as_of: datetime) -> ValidateReport:
     """Judge every raw row that is neither validated nor quarantined yet.
 
-    Quarantine is written before validated/, and both writes are idempotent: a run killed between them judges the same rows
-    again and ends with the same tables.
+    Quarantine is written before validated/, and both writes are idempotent: a run killed between them judges the same
+    rows again and ends with the same tables.
     """
     lake = open_lake(config)
     rows: list[dict[str, Any]] = []

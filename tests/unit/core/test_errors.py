@@ -6,7 +6,7 @@ from oihedge.core import errors
 @pytest.mark.parametrize(
     ("error", "code"),
     [(errors.OihedgeError, 1), (errors.ConfigError, 2), (errors.DataError, 3), (errors.SchemaError, 3),
-     (errors.StaleDataError, 3), (errors.VenueError, 1), (errors.ModelError, 1), (errors.BusyError, 1), (errors.GateHeld, 4)],
+     (errors.VenueError, 1), (errors.ModelError, 1), (errors.BusyError, 1), (errors.GateHeld, 4)],
 )  # fmt: skip
 def test_each_error_ends_the_command_with_its_code(error, code) -> None:
     assert error("x").exit_code == code

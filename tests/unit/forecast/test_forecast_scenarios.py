@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oihedge.forecast.calibration import Calibration, fit_calibration
+from oihedge.forecast.calibration import Calibration, fit_calibration, fit_event_score, logit
 from oihedge.forecast.scenarios import Scenarios, fit_copula, probability_transform, quantile_weights
 
 LEVELS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
@@ -67,13 +67,16 @@ def test_first_passage_counts_the_paths_that_reach_the_drop():
     assert share[0] < share[1] < share[2]
 
 
+def log_odds(share):
+    return np.column_stack([logit(share), logit(share)])
+
+
 def test_calibration_lifts_shares_that_are_too_low_and_keeps_their_order():
     rng = np.random.default_rng(2)
     truth = rng.uniform(0.02, 0.5, 4000)
     event = rng.random(4000) < truth
     share = truth / 3
-    calibration = fit_calibration(share, event, effective=4000, base_rate=0.2)
-    p = calibration.apply(share)
+    p = fit_calibration(log_odds(share), event, effective=4000, base_rate=0.2).apply(log_odds(share))
     assert p.mean() == pytest.approx(event.mean(), abs=0.02)
     assert np.mean((p - event) ** 2) < np.mean((share - event) ** 2)
     assert (np.diff(p[np.argsort(share)]) >= 0).all()
@@ -83,11 +86,39 @@ def test_calibration_hardly_moves_on_few_independent_forecasts():
     rng = np.random.default_rng(2)
     share = rng.uniform(0.05, 0.3, 500)
     event = rng.random(500) < 0.6
-    assert fit_calibration(share, event, effective=1, base_rate=0.2).apply(share).mean() < 0.4
+    views = log_odds(share)
+    assert fit_calibration(views, event, effective=1, base_rate=0.2).apply(views).mean() < 0.4
 
 
 @pytest.mark.parametrize("event", [np.zeros(50, bool), np.ones(50, bool)])
 def test_without_both_outcomes_the_base_rate_stands_in(event):
-    calibration = fit_calibration(np.linspace(0.1, 0.4, 50), event, effective=50, base_rate=0.07)
+    calibration = fit_calibration(log_odds(np.linspace(0.1, 0.4, 50)), event, effective=50, base_rate=0.07)
     assert calibration == Calibration(base_rate=0.07)
-    np.testing.assert_array_equal(calibration.apply(np.array([0.1, 0.9])), [0.07, 0.07])
+    np.testing.assert_array_equal(calibration.apply(np.zeros((2, 2))), [0.07, 0.07])
+
+
+def test_the_pool_leans_on_the_view_that_knows_and_never_turns_one_round():
+    rng = np.random.default_rng(4)
+    truth = rng.normal(-2, 1, 3000)
+    event = rng.random(3000) < 1 / (1 + np.exp(-truth))
+    knows = fit_calibration(np.column_stack([truth, rng.normal(size=3000)]), event, effective=3000, base_rate=0.2)
+    assert knows.slopes[0] > 0.8 > 0.2 > knows.slopes[1]
+    lies = fit_calibration(np.column_stack([truth, -truth]), event, effective=3000, base_rate=0.2)
+    assert min(lies.slopes) >= 0
+
+
+def test_the_event_score_learns_which_input_matters_and_shrinks_with_little_evidence():
+    rng = np.random.default_rng(5)
+    inputs, asset = rng.normal(size=(4000, 3)), rng.integers(0, 2, 4000)
+    event = rng.random(4000) < 1 / (1 + np.exp(3 - 1.5 * inputs[:, 1]))
+    much, little = (fit_event_score(inputs, asset, 2, event, effective=n) for n in (4000, 20))
+    assert much.weights[1] > 1
+    assert abs(much.weights[0]) < 0.2
+    assert 0 < little.weights[1] < 0.5
+    assert much.log_odds(inputs, asset, 2).mean() == pytest.approx(-2.7, abs=0.5)
+
+
+def test_an_event_that_never_came_scores_alike_everywhere():
+    inputs, asset = np.random.default_rng(6).normal(size=(200, 2)), np.zeros(200, np.int64)
+    score = fit_event_score(inputs, asset, 1, np.zeros(200, bool), effective=10)
+    assert score.log_odds(inputs, asset, 1).std() < 0.1
