@@ -59,7 +59,8 @@ def show_note(config: Config, key: str, title: str, parts: Sequence[str]) -> Non
     """Keep a markdown artifact under `key`."""
     body = "\n\n".join(part for part in parts if not part.startswith("- "))
     bullets = "\n".join(part for part in parts if part.startswith("- "))
-    create_markdown_artifact(f"## {title} ({cell(config.run.label)})\n\n{bullets}\n\n{body}\n", key=key)
+    headed = f"{title} ({cell(config.run.label)})"
+    create_markdown_artifact(f"## {headed}\n\n{bullets}\n\n{body}\n", key=key, description=headed)
 
 
 def show_report(config: Config, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,21 @@ os.environ["DO_NOT_TRACK"] = "true"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for _name in ("PREFECT_API_URL", "PREFECT_API_KEY", "MLFLOW_TRACKING_URI"):
     os.environ.pop(_name, None)
+
+
+SMALL = """# @package _global_
+run: {name: small, as_of: "2025-07-01T00:05:00Z", history_days: 45}
+forecast: {model: persistence, train_days: 15, calibration_days: 4, min_train_rows: 100}
+evaluation: {test_days: 4}
+"""
+
+
+@pytest.fixture(scope="session")
+def small_experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment file outside the repository: the whole loop in seconds."""
+    path = tmp_path_factory.mktemp("experiment") / "small.yaml"
+    path.write_text(SMALL)
+    return path
 
 
 @pytest.fixture(scope="session")

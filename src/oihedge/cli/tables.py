@@ -81,10 +81,10 @@ def judged(console: Console, report: Report) -> None:
 
 def evaluated(console: Console, report: Report) -> None:
     """Print the strategies and the forecast scores, as they are."""
-    label, days = report["label"], report["oos_days"]
+    label, days = f"{report['label']}, price: {report['price_label']}", report["oos_days"]
     named = report["strategies"]
     rows = [{"strategy": name, **named[name]} for name in named] if isinstance(named, Mapping) else named
-    title = f"strategies, out of sample: {days:g} days ({label}, price: {report['price_label']})"
+    title = f"strategies, out of sample: {days:g} days ({label})"
     table(console, title, rows, STRATEGIES)
     scores = [
         {"forecast": name, **{k: v for k, v in figures.items() if isinstance(v, (int, float))}}
@@ -92,6 +92,12 @@ def evaluated(console: Console, report: Report) -> None:
         if isinstance(figures, Mapping)
     ]
     table(console, f"forecast scores, out of sample ({label})", scores)
+    rates = [{"signal": name, "fires": f"{share:.2%}"} for name, share in report["firing_rates"].items()]
+    table(console, f"signals: share of unseen hours at which each confirms ({label})", rates)
+    for warning in report["warnings"]:
+        console.print(f"warning: {warning}", markup=False)
+    for sentence in report["verdict"]:
+        console.print(sentence, markup=False)
 
 
 def retrained(console: Console, report: Report) -> None:

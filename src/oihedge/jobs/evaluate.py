@@ -15,12 +15,15 @@ from oihedge.core.clock import HOUR, iso
 from oihedge.core.errors import DataError
 from oihedge.core.protocols import FittedModel, Progress, silent
 from oihedge.evaluation.folds import Fold, folds
+from oihedge.evaluation.metrics import plain
+from oihedge.evaluation.verdict import verdict
 from oihedge.evaluation.walk_forward import Evaluated, Inputs, walk_forward
 from oihedge.features.build import columns
 from oihedge.features.calendar import with_calendar
 from oihedge.features.labels import unwind_label
 from oihedge.forecast.fit import fit
 from oihedge.hedge.policy import decide
+from oihedge.hedge.signals import firing_rates, silent_signals
 from oihedge.jobs.featuring import FeatureSet, features, market_frames
 
 
@@ -35,6 +38,11 @@ class EvaluateReport:
     model: str
     strategies: tuple[dict[str, Any], ...]
     scores: dict[str, Any]
+    firing_rates: dict[str, float]
+    """Share of unseen hours at which each signal confirmed; one that never fires is among `warnings`."""
+    warnings: tuple[str, ...]
+    verdict: tuple[str, ...]
+    """In words: whom the policy beats, and to whom it loses."""
     features_version: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -43,7 +51,8 @@ class EvaluateReport:
         return {
             "as_of": iso(self.as_of), "label": self.label, "price_label": self.price_label, "oos_days": self.oos_days,
             "model": self.model, "features_version": self.features_version, "strategies": named,
-            "scores": self.scores,
+            "scores": self.scores, "firing_rates": self.firing_rates, "warnings": list(self.warnings),
+            "verdict": list(self.verdict),
         }  # fmt: skip
 
 
@@ -156,7 +165,9 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Eval
 
 
 def _report(config: Config, as_of: datetime, evaluated: Evaluated, feature_set: FeatureSet) -> EvaluateReport:
+    rates = firing_rates(evaluated.decisions)
     return EvaluateReport(
         as_of, config.run.label, config.run.price_label, evaluated.oos_days, config.forecast.model,
-        tuple(evaluated.rows()), evaluated.scores, feature_set.version,
+        tuple(evaluated.rows()), plain(evaluated.scores), rates, tuple(silent_signals(rates)),
+        tuple(verdict(evaluated.rows())), feature_set.version,
     )  # fmt: skip

@@ -47,6 +47,9 @@ class RetrainReport:
     gates: tuple[dict[str, Any], ...]
     strategies: tuple[dict[str, Any], ...]
     scores: dict[str, Any]
+    firing_rates: dict[str, float]
+    warnings: tuple[str, ...]
+    verdict: tuple[str, ...]
     oos_days: float
     label: str
     price_label: str
@@ -70,6 +73,7 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Retr
     key = digest([iso(as_of), feature_set.version, config.hash, code_version(__version__)])
     done = registry.finished(key)
     if done is not None:
+        _announce(registry, done)
         return _report(registry, done, reused=True)
     tags = {
         "retrain_key": key, "as_of": iso(as_of), "features_version": str(feature_set.version),
@@ -86,9 +90,16 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Retr
         version = _register(config, registry, active, model, assessment)
         verdicts = _judge(config, registry, assessment, model, as_of)
         _log(config, active, assessment, verdicts, epochs)
-    registry.set_alias("challenger", version)
+    _announce(registry, version)
     progress(3, 3, f"version {version.version}")
     return _report(registry, version, reused=False)
+
+
+def _announce(registry: Registry, version: ModelRef) -> None:
+    """Make `version` the challenger, unless a later one is: a killed run may have ended just before it did."""
+    newest = registry.challenger()
+    if newest is None or int(newest.version) < int(version.version):
+        registry.set_alias("challenger", version)
 
 
 def _parameters(config: Config) -> dict[str, Any]:
@@ -236,6 +247,9 @@ def _report(registry: Registry, version: ModelRef, *, reused: bool) -> RetrainRe
         tuple(verdict["gates"]),
         tuple(stored["strategies"]),
         stored["scores"],
+        stored["firing_rates"],
+        tuple(stored["warnings"]),
+        tuple(stored["verdict"]),
         stored["oos_days"],
         stored["label"],
         stored["price_label"],

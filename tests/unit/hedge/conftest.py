@@ -37,8 +37,9 @@ def _shipped() -> str:
 
 
 def hedge_settings(**changes: Any) -> Hedge:
-    """The shipped settings with dotted names changed: `limits__max_ratio=1.2`."""
+    """The shipped settings with dotted names changed (`limits__max_ratio=1.2`), p_unwind's levels fixed."""
     raw = json.loads(_shipped())
+    raw["signals"]["p_unwind"] = {"enter": 0.20, "deep": 0.35, "extreme": 0.50, "exit": 0.12}
     for name, value in changes.items():
         *path, last = name.split("__")
         place = raw
