@@ -54,6 +54,10 @@ test: venv ## The tests, with coverage
 test-long: venv ## The long tests: browser, processes killed half-way
 	@$(RUN)/python -m pytest -m long $(ARGS)
 
+.PHONY: bench-simulator
+bench-simulator: venv ## Seconds for a year of the embedded market
+	@$(RUN)/python benchmarks/simulator.py
+
 .PHONY: lint
 lint: venv ## Style, types and the borders between the rooms
 	@$(RUN)/ruff format --check .

@@ -57,10 +57,9 @@ def show_decision(config: Config, decision: Mapping[str, Any]) -> None:
 
 def show_note(config: Config, key: str, title: str, parts: Sequence[str]) -> None:
     """Keep a markdown artifact under `key`."""
-    body = "\n\n".join(part for part in parts if not part.startswith("- "))
-    bullets = "\n".join(part for part in parts if part.startswith("- "))
     headed = f"{title} ({cell(config.run.label)})"
-    create_markdown_artifact(f"## {headed}\n\n{bullets}\n\n{body}\n", key=key, description=headed)
+    body = "\n\n".join((f"## {headed}", *parts)).replace("\n\n- ", "\n- ")
+    create_markdown_artifact(body + "\n", key=key, description=headed)
 
 
 def show_report(config: Config, path: Path) -> None:
@@ -79,6 +78,8 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
 
 def cell(value: Any) -> str:
     """Write one value so that it stays inside its cell."""
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 

@@ -63,7 +63,7 @@ def enter(
     config = load(overrides, experiment=experiment, home=Path(home) if home else ROOT)
     instant = effective_as_of(config, as_of, plain_instant(runtime.flow_run.scheduled_start_time))
     patience = WAIT_S if wait_s is None else wait_s
-    with lease(config, name, doing=f"flow run {runtime.flow_run.name}", wait_s=patience), _claim(config, name):
+    with lease(config, name, doing=f"flow run {runtime.flow_run.name}", wait_s=patience), _claim(config, name, instant):
         get_run_logger().info("%s as of %s (%s)", name, instant.isoformat(), config.run.label)
         yield Visit(config, instant)
 
@@ -105,8 +105,8 @@ def lease_tag(config: Config, name: str) -> str:
 
 
 @contextmanager
-def _claim(config: Config, name: str) -> Iterator[None]:
-    """Tag this run as the holder. Whoever else still runs under that tag is dead: the kernel gave us its lease."""
+def _claim(config: Config, name: str, instant: datetime) -> Iterator[None]:
+    """Name this run after its instant and tag it as the holder. Whoever else still runs under that tag is dead: the kernel gave us its lease."""
     run_id = runtime.flow_run.id
     if run_id is None:
         yield
@@ -115,7 +115,8 @@ def _claim(config: Config, name: str) -> Iterator[None]:
         for dead in bury(client, lease_tag(config, name)):
             get_run_logger().warning("run %s died without a word and is now marked Crashed", dead)
         tags = set(client.read_flow_run(run_id).tags)
-        client.update_flow_run(run_id, tags=tags | {lease_tag(config, name)})
+        called = f"{runtime.flow_run.flow_name} {instant:%Y-%m-%dT%H:%M}"
+        client.update_flow_run(run_id, name=called, tags=tags | {lease_tag(config, name)})
         try:
             yield
         finally:

@@ -63,7 +63,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
     """A page whose last state is kept as a screenshot beside the test's other files."""
-    opened = browser.new_page(viewport={"width": 1500, "height": 1000})
+    opened = browser.new_page(viewport={"width": 1500, "height": 1800})
     opened.set_default_timeout(WAIT_MS)
     yield opened
     opened.screenshot(path=tmp_path / "last.png")
@@ -99,13 +99,11 @@ def test_prefect_shows_a_flows_tables_under_the_markets_label(
 def test_mlflow_shows_the_run_with_its_figures(pages: dict[str, str], page: Any) -> None:
     page.goto(f"{pages['mlflow']}/#/experiments")
     page.get_by_role("link", name="oihedge", exact=True).first.click()
-    page.goto(page.url.split("?")[0].rsplit("/", 1)[0] + "/runs" if "/experiments/" in page.url else page.url)
+    page.get_by_role("link", name="Training runs").first.click()
     page.get_by_text("persistence 2025-07").first.click()
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_text("figures", exact=True).click()
     page.get_by_text("strategies.png").click()
-    figure = page.locator("img[src^='blob:'], img[src*='artifact'], .image-outer-container img").first
-    figure.wait_for()
     page.wait_for_function("() => [...document.images].some(image => image.naturalWidth > 400)")
 
 

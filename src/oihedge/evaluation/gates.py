@@ -94,7 +94,7 @@ def _forecast_gates(evaluated: Evaluated, settings: Gates, champion: ChampionCom
     folds = "skill per fold: " + ", ".join(f"{skill:+.4f}" for skill in per_fold)
     return [
         _above("beats_persistence", scores["quantile_skill"], floor, "quantile skill over persistence"),
-        _champion_gate(champion),
+        _champion_gate(champion, settings.min_unseen_hours),
         _at_most("coverage", model["coverage_error"], settings.max_coverage_error, "mean coverage error", intervals),
         _above(
             "p_unwind_calibration",
@@ -107,13 +107,15 @@ def _forecast_gates(evaluated: Evaluated, settings: Gates, champion: ChampionCom
     ]
 
 
-def _champion_gate(champion: ChampionComparison | None) -> Gate:
+def _champion_gate(champion: ChampionComparison | None, least: int) -> Gate:
     what = "quantile skill over the champion"
     if champion is None:
         return Gate("beats_champion", 0.0, 0.0, f"{what} > 0", True, NO_CHAMPION)
     detail = f"champion version {champion.version}, {champion.hours} unseen hours"
     gate = _above("beats_champion", champion.skill, 0.0, what, detail)
-    return gate if champion.hours > 0 else Gate(gate.name, gate.value, 0.0, gate.rule, False, "no common unseen hours")
+    if champion.hours < least:
+        return Gate(gate.name, gate.value, 0.0, gate.rule, False, f"{detail}, too few to tell: {least} are needed")
+    return gate
 
 
 def _hedge_gates(evaluated: Evaluated, settings: Gates) -> list[Gate]:

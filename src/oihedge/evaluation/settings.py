@@ -38,6 +38,8 @@ class Gates(Settings):
     min_brier_skill: float
     """p_unwind against the climatology of the training window; must be above."""
     max_coverage_error: Share
+    min_unseen_hours: Count
+    """Hours that neither has seen, below which challenger and champion cannot be compared: the champion stays."""
     min_folds_won: Share
     max_latency_s: Positive
     min_mean_ratio: Share

@@ -73,6 +73,7 @@ def test_no_gate_at_all_does_not_pass():
         ({"champion": ChampionComparison("3", -0.001, 400)}, "beats_champion"),
         ({"champion": ChampionComparison("3", 0.0, 400)}, "beats_champion"),
         ({"champion": ChampionComparison("3", 0.2, 0)}, "beats_champion"),
+        ({"champion": ChampionComparison("3", 0.2, 71)}, "beats_champion"),
         ({"quality_share": math.nan}, "data_quality"),
         ({"leakage_failures": math.nan}, "no_leakage"),
         ({"latency_s": math.nan}, "latency"),
