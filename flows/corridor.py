@@ -106,7 +106,10 @@ def lease_tag(config: Config, name: str) -> str:
 
 @contextmanager
 def _claim(config: Config, name: str, instant: datetime) -> Iterator[None]:
-    """Name this run after its instant and tag it as the holder. Whoever else still runs under that tag is dead: the kernel gave us its lease."""
+    """Name this run after its instant and tag it as the holder of the lease.
+
+    Whoever else still runs under that tag is dead: the kernel gave us its lease.
+    """
     run_id = runtime.flow_run.id
     if run_id is None:
         yield

@@ -31,7 +31,8 @@ def settings_of(**gates: Any) -> Evaluation:
             "baselines": {"window_h": 240, "rebalance_h": 24, "volatility_target": 0.4, "max_ratio": 1.0},
             "gates": {
                 "min_quality_share": 0.99, "min_quantile_skill": 0.0, "min_brier_skill": 0.0,
-                "max_coverage_error": 0.05, "min_unseen_hours": 72, "min_folds_won": 0.66, "max_latency_s": 5.0, "min_mean_ratio": 0.05,
+                "max_coverage_error": 0.05, "min_unseen_hours": 72,
+                "min_folds_won": 0.66, "max_latency_s": 5.0, "min_mean_ratio": 0.05,
                 "max_cvar_difference": 0.0, "confidence": 0.9, "bootstrap_draws": 200, "bootstrap_block_h": 72,
                 "bootstrap_seed": 11, "max_volatility_excess": 0.02, "max_drawdown_excess": 0.02,
                 "max_return_shortfall": 0.05, **gates,
