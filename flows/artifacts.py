@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 
 from oihedge.config import Config
 
+MARKUP = re.compile(r"[\\|`*_\[\]()!#]")
+"""What Markdown would take for a link, a picture or emphasis: text of venues and files is shown, never rendered."""
 ROW_COLUMNS = ("venue", "table", "fetched", "added")
 GATE_COLUMNS = ("name", "passed", "value", "rule", "threshold", "detail")
 TARGET_COLUMNS = ("venue", "symbol", "current_qty", "target_qty", "delta_qty", "reference_price", "reduce_only", "tag")
@@ -81,7 +84,7 @@ def cell(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "-", True: "yes", False: "no"}[value]
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+    return " ".join(MARKUP.sub(r"\\\g<0>", text).replace("<", "&lt;").split())
 
 
 def _signals(signals: Mapping[str, Any]) -> str:

@@ -84,7 +84,8 @@ def install(venv: Path, torch_index: str) -> None:
     ):
         for line in pip.stdout or ():
             log.write(line)
-            problem = line.strip() if line.startswith("ERROR") and not problem else problem
+            if "ERROR: " in line and not problem:
+                problem = line.strip()
             if match := re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line):
                 seen += 1
                 if seen % EVERY == 0:

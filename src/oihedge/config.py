@@ -7,6 +7,7 @@ receives the `Config`, or the part of it that it needs, as a value.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from oihedge.quality.settings import Quality
 from oihedge.registry.settings import Registry
 from oihedge.simulator.settings import Simulator
 
+_LENT = re.compile(r"(file://)?/\S*of_user(\.yaml)?,?")
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 
@@ -145,9 +147,16 @@ def _compose(overrides: list[str], experiment: str | None, conf: Path) -> dict[s
         try:
             with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
                 composed = compose("config", overrides=[*chosen, *overrides])
-            return dict(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
-        except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
-            raise ConfigError(_one_line(error), do="see conf/ for the settings there are") from None
+            plain = OmegaConf.to_container(composed, resolve=False)
+        except (HydraException, OmegaConfBaseException, YAMLError, OSError, UnicodeDecodeError) as error:
+            where = (
+                f"experiment {experiment}: " if "of_user" in str(error) or isinstance(error, UnicodeDecodeError) else ""
+            )
+            raise ConfigError(where + _one_line(error), do="see conf/ for the settings there are") from None
+    if "${" in json.dumps(plain):
+        # oc.env would carry a secret of the environment into stored settings, reports and MLflow.
+        raise ConfigError("settings hold an interpolation ${...}", expected="plain values")
+    return dict(plain)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -174,7 +183,13 @@ def _experiment_overrides(experiment: str | None, conf: Path) -> Iterator[list[s
 
 def _one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) if lines else type(error).__name__
+    # Extra keys are refused, so Hydra's advice to append one would only lead to the next error.
+    kept = [
+        _LENT.sub("", line)
+        for line in lines
+        if not line.startswith(("To append", "full_key", "object_type", "Config search"))
+    ]
+    return " ".join(kept)[:300] if kept else type(error).__name__
 
 
 def _first_problem(error: ValidationError) -> str:

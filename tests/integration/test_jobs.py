@@ -29,7 +29,7 @@ from oihedge.jobs import (
     status,
     validate,
 )
-from oihedge.jobs.featuring import features
+from oihedge.jobs.featuring import features, keep
 from oihedge.jobs.opening import open_lake, open_registry
 from oihedge.lake.storage import Layer
 
@@ -65,6 +65,13 @@ def versions(config: Config) -> dict[str, int | None]:
     return {f"{layer}/{spec.name}": lake.version(layer, spec.name) for layer in LAYERS for spec in MARKET_TABLES}
 
 
+def held(home: Path, made: retrain.RetrainReport, *, champion: str) -> None:
+    """Write that every gate held: persistence itself cannot pass, and what is tested is what follows when one does."""
+    (stored,) = (home / "mlruns").rglob(f"{made.run_id}/**/gates.json")
+    gates = [{**gate, "value": 1.0, "passed": True} for gate in made.gates]
+    stored.write_text(json.dumps({"passed": True, "champion": champion, "gates": gates}))
+
+
 def with_positions(config: Config, path: Path) -> Config:
     portfolio = config.hedge.portfolio.model_copy(update={"positions_file": path})
     return config.model_copy(update={"hedge": config.hedge.model_copy(update={"portfolio": portfolio})})
@@ -87,7 +94,8 @@ def test_a_start_killed_before_its_last_table_is_started_again(tmp_path: Path) -
 def test_features_of_the_lake_are_those_that_training_saw_at_that_version(settings: Settings) -> None:
     config = settings()
     made = features(config, as_of=AS_OF, start=AS_OF - timedelta(days=10))
-    kept = open_lake(config).read("derived", "features", version=made.version, start=made.past["ts"].min(), end=AS_OF)
+    version = keep(config, made, AS_OF)
+    kept = open_lake(config).read("derived", "features", version=version, start=made.past["ts"].min(), end=AS_OF)
     common = ["asset", "ts", "log_return", "log_oi", "oi_divergence", "volatility"]
     mine = kept.filter(pl.col("spec") == made.spec).select(common).sort("asset", "ts").collect()
     assert mine.equals(made.past.select(common))
@@ -175,9 +183,7 @@ def test_a_model_whose_gates_all_held_goes_live_decides_expires_and_is_rolled_ba
 ) -> None:
     config = settings("registry.experiment=live", "registry.model_name=live")
     made = retrain.run(config, as_of=AS_OF)
-    # A forecaster that is persistence itself cannot pass; what is tested is what follows when every gate held.
-    (stored,) = (home / "mlruns").rglob(f"{made.run_id}/**/gates.json")
-    stored.write_text(json.dumps({"passed": True, "gates": [{**gate, "passed": True} for gate in made.gates]}))
+    held(home, made, champion="")
     told = promote.run(config, as_of=AS_OF)
     assert (told.promoted, told.champion, told.reason) == (True, made.version, "every gate held")
     assert promote.run(config, as_of=AS_OF).promoted
@@ -191,6 +197,46 @@ def test_a_model_whose_gates_all_held_goes_live_decides_expires_and_is_rolled_ba
     assert "model_expired" in hedge.run(late, as_of=AS_OF + timedelta(days=8)).decision["reasons"]
     with pytest.raises(ModelError):
         rollback.run(config, as_of=AS_OF, reason="no champion was there before")
+
+
+def test_a_version_that_was_rolled_back_does_not_come_back_by_itself(settings: Settings, home: Path) -> None:
+    names = ("registry.experiment=pair", "registry.model_name=pair")
+    first, second = settings(*names), settings(*names, "evaluation.costs.slippage=0.0004")
+    held(home, retrain.run(first, as_of=AS_OF), champion="")
+    assert promote.run(first, as_of=AS_OF).promoted
+    held(home, retrain.run(second, as_of=AS_OF), champion="")
+    assert "another champion" in promote.run(second, as_of=AS_OF).reason
+    held(home, retrain.run(second, as_of=AS_OF), champion="1")
+    assert promote.run(second, as_of=AS_OF).champion == "2"
+    assert rollback.run(second, as_of=AS_OF, reason="worse than it looked").champion == "1"
+    again = promote.run(second, as_of=AS_OF)
+    assert (again.promoted, again.champion, again.reason) == (False, "1", "was rolled back: retrain")
+
+
+def test_a_champion_alias_moved_by_hand_is_no_champion(settings: Settings) -> None:
+    config = settings("registry.experiment=forged", "registry.model_name=forged")
+    retrain.run(config, as_of=AS_OF)
+    registry = open_registry(config)
+    challenger = registry.challenger()
+    assert challenger is not None
+    registry.set_alias("champion", challenger)
+    assert registry.champion() is None
+
+
+def test_model_files_that_were_changed_hold_the_hedge(settings: Settings, home: Path) -> None:
+    config = settings("registry.experiment=torn", "registry.model_name=torn")
+    held(home, retrain.run(config, as_of=AS_OF), champion="")
+    promote.run(config, as_of=AS_OF)
+    registry = open_registry(config)
+    champion = registry.champion()
+    assert champion is not None
+    manifest = registry.model_folder(champion) / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+    with pytest.raises(ModelError, match=r"manifest\.json of version 1 is not the one that was registered"):
+        registry.model_folder(champion)
+    made = hedge.run(config, as_of=AS_OF).decision
+    assert made["status"] == "hold"
+    assert any(reason.startswith("forecast_nan") for reason in made["reasons"])
 
 
 def test_the_report_is_one_file_that_names_the_simulated_market(settings: Settings) -> None:
@@ -214,8 +260,10 @@ def test_evaluate_names_every_strategy_and_figure(settings: Settings) -> None:
 
 def test_too_little_history_is_one_line_and_leaves_no_version(settings: Settings) -> None:
     config = settings("forecast.train_days=400", "registry.model_name=short", "registry.experiment=short")
+    before = open_lake(config).version("derived", "features")
     with pytest.raises(DataError, match="too little history"):
         retrain.run(config, as_of=AS_OF)
+    assert open_lake(config).version("derived", "features") == before
     assert open_registry(config).challenger() is None
 
 

@@ -87,6 +87,12 @@ def import_(
                     progress=session.progress,
                 )
         session.show(report.as_dict(), tables.imported)
+        if report.share_good < session.config.quality.min_good_share:
+            raise DataError(
+                f"only {report.share_good:.2%} of the rows are good",
+                expected=f"at least {session.config.quality.min_good_share:.2%}",
+                do="the others are in the quarantine table, each with its reason",
+            )
 
 
 @app.command(epilog="Example: oihedge validate quality.max_oi_jump=5")

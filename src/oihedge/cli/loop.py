@@ -118,7 +118,14 @@ def embedded_market(session: Session) -> Iterator[str | None]:
         yield None
         return
     from oihedge.jobs.opening import serving
+    from oihedge.servers.server import free_port
 
-    with serving(session.config, SystemClock()) as url:
+    # The port of last time: runs that were scheduled before a restart carry its address.
+    note = session.config.path(session.config.run.data) / "market.port"
+    last = int(note.read_text()) if note.is_file() and note.read_text().isdigit() else 0
+    port = free_port(last)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(str(port))
+    with serving(session.config, SystemClock(), port) as url:
         session.progress.begin(f"embedded market: {url}")
         yield url

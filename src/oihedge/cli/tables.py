@@ -55,10 +55,6 @@ def came_in(console: Console, report: Report) -> None:
     table(console, "rows by venue", report["rows"])
     if report.get("gaps"):
         table(console, "only an archive can give", report["gaps"])
-    if report.get("judged"):
-        table(console, f"quality: {report['share_good']:.2%} good", report["judged"])
-    for note in report.get("notes", ()):
-        console.print(note, markup=False)
     for failure in report.get("failures", ()):
         console.print(f"failed: {failure}", markup=False)
 
@@ -104,7 +100,7 @@ def retrained(console: Console, report: Report) -> None:
     """Print the version, its evaluation and its gates."""
     how = "reused (same data, settings and code)" if report["reused"] else "trained"
     evaluated(console, report)
-    table(console, "gates", report["gates"], GATES)
+    table(console, f"gates ({report['label']}, price: {report['price_label']})", report["gates"], GATES)
     console.print(f"{how}: {report['model']} version {report['version']}, run {report['run_id']}", markup=False)
 
 

@@ -9,7 +9,7 @@ from oihedge.core.types import Gate
 from oihedge.evaluation.bootstrap import cvar_difference
 from oihedge.evaluation.metrics import rolling_returns
 from oihedge.evaluation.settings import Gates
-from oihedge.evaluation.strategies import EQUAL_MEAN, POLICY
+from oihedge.evaluation.strategies import EQUAL_MEAN, POLICY, TWIN_EXPOST
 from oihedge.evaluation.walk_forward import Evaluated
 
 NO_CHAMPION = "no champion"
@@ -58,9 +58,17 @@ def gates(
     ]
 
 
+REQUIRED = (
+    *("data_quality", "no_leakage", "beats_persistence", "beats_champion", "coverage", "p_unwind_calibration"),
+    *("stability", "latency", "min_mean_ratio", f"cvar_vs_{TWIN_EXPOST}", "volatility", "drawdown", "net_return"),
+)
+"""Gates that no verdict may lack."""
+
+
 def passed(verdicts: Sequence[Gate]) -> bool:
-    """Return whether there are gates and every one held."""
-    return bool(verdicts) and all(gate.passed for gate in verdicts)
+    """Return whether every required gate is there, was measured, and every gate held."""
+    names = {gate.name for gate in verdicts}
+    return names.issuperset(REQUIRED) and all(gate.passed and gate.value is not None for gate in verdicts)
 
 
 def _at_least(name: str, value: float, threshold: float, what: str, detail: str = "") -> Gate:

@@ -24,7 +24,7 @@ from oihedge.features.labels import unwind_label
 from oihedge.forecast.fit import fit
 from oihedge.hedge.policy import decide
 from oihedge.hedge.signals import firing_rates, silent_signals
-from oihedge.jobs.featuring import FeatureSet, features, market_frames
+from oihedge.jobs.featuring import FeatureSet, features, keep, market_frames
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,9 @@ def assess(config: Config, *, as_of: datetime, progress: Progress = silent) -> A
         inputs, laid, config.evaluation, fit=fit_fold, progress=progress,
         decide=lambda some, forecasts: decisions_of(config, some, forecasts),
     )  # fmt: skip
-    return Assessment(evaluated, feature_set, _report(config, as_of, evaluated, feature_set))
+    # Kept only now: a window that turns out too short leaves the lake as it was.
+    version = keep(config, feature_set, as_of)
+    return Assessment(evaluated, feature_set, _report(config, as_of, evaluated, feature_set, version))
 
 
 def usable_span(config: Config, rows: pl.DataFrame) -> tuple[datetime, datetime]:
@@ -164,10 +166,19 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Eval
     return assess(config, as_of=as_of, progress=progress).report
 
 
-def _report(config: Config, as_of: datetime, evaluated: Evaluated, feature_set: FeatureSet) -> EvaluateReport:
+def _late(config: Config, rows: pl.DataFrame) -> list[str]:
+    """Say how many hours the backtest could not decide on because a row they look back on came late."""
+    late = rows.filter(pl.col("available_at") - pl.col("ts") > config.hedge.max_data_age).height
+    return [f"{late} of {rows.height} feature rows look back on data that came late: no decision there"] if late else []
+
+
+def _report(
+    config: Config, as_of: datetime, evaluated: Evaluated, feature_set: FeatureSet, version: int
+) -> EvaluateReport:
     rates = firing_rates(evaluated.decisions)
+    warnings = [*silent_signals(rates), *_late(config, feature_set.past)]
     return EvaluateReport(
         as_of, config.run.label, config.run.price_label, evaluated.oos_days, config.forecast.model,
-        tuple(evaluated.rows()), plain(evaluated.scores), rates, tuple(silent_signals(rates)),
-        tuple(verdict(evaluated.rows())), feature_set.version,
+        tuple(evaluated.rows()), plain(evaluated.scores), rates, tuple(warnings),
+        tuple(verdict(evaluated.rows())), version,
     )  # fmt: skip

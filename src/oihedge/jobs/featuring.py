@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,12 +21,12 @@ HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Feature rows known at `as_of`, and the Delta version under which the lake keeps the same rows."""
+    """Feature rows known at `as_of`; `content` is the digest of the rows, `spec` that of the feature settings."""
 
     past: pl.DataFrame
-    version: int
     spec: str
     newest: datetime
+    content: str
 
 
 def spec_of(config: Config) -> str:
@@ -33,14 +34,13 @@ def spec_of(config: Config) -> str:
     return digest(config.features.model_dump(mode="json"), 12)
 
 
-def features(config: Config, *, as_of: datetime, start: datetime, now: datetime | None = None) -> FeatureSet:
-    """Build the feature rows with start <= ts known at `as_of`, keep them in the lake, and return them.
+def features(config: Config, *, as_of: datetime, start: datetime) -> FeatureSet:
+    """Build the feature rows with start <= ts known at `as_of`; nothing is written.
 
     Args:
         config: settings; the window reads `history_h` hours further back than `start`.
         as_of: only rows with available_at <= as_of go in.
         start: first feature row.
-        now: written as ingested_at; `as_of` by default.
 
     Raises:
         DataError: if no row can be built, naming the table that has none.
@@ -49,13 +49,19 @@ def features(config: Config, *, as_of: datetime, start: datetime, now: datetime 
     past = compute(lake, config, as_of=as_of, start=start)
     if past.is_empty():
         raise DataError(_why_empty(lake, config, as_of), do="ingest and validate first, or widen the window")
-    spec = spec_of(config)
-    lake.append("derived", "features", past.with_columns(spec=pl.lit(spec)), now=now or as_of)
-    version = lake.version("derived", "features")
     newest = past["ts"].max()
     assert isinstance(newest, datetime)
+    content = hashlib.sha256(past.write_ipc(None).getvalue()).hexdigest()[:16]
+    return FeatureSet(past, spec_of(config), newest, content)
+
+
+def keep(config: Config, feature_set: FeatureSet, as_of: datetime) -> int:
+    """Keep the rows in the lake and return a Delta version that holds them."""
+    lake = open_lake(config)
+    lake.append("derived", "features", feature_set.past.with_columns(spec=pl.lit(feature_set.spec)), now=as_of)
+    version = lake.version("derived", "features")
     assert version is not None
-    return FeatureSet(past, version, spec, newest)
+    return version
 
 
 def compute(
@@ -85,12 +91,30 @@ def market_frames(config: Config, *, as_of: datetime, start: datetime) -> tuple[
     spot = bars.filter((pl.col("venue") == chosen.spot_venue) & (pl.col("kind") == chosen.price_kind))
     perp = bars.filter((pl.col("venue") == config.evaluation.hedge_venue) & (pl.col("kind") == "perp"))
     prices = spot.select("asset", "ts", spot_open="open").join(
-        perp.select("asset", "ts", perp_open="open"), on=["asset", "ts"], how="inner"
+        perp.select("asset", "ts", "symbol", perp_open="open"), on=["asset", "ts"], how="inner"
     )
     funding = lake.read("validated", "funding", as_of=as_of, start=start).filter(
-        pl.col("venue") == config.evaluation.hedge_venue
+        pl.col("venue") == config.evaluation.hedge_venue, pl.col("asset").is_in(list(chosen.assets))
     )
-    return prices.sort("asset", "ts").collect(), funding.select("asset", "ts", "rate").sort("asset", "ts").collect()
+    legs = prices.sort("asset", "ts").collect()
+    payments = funding.select("asset", "ts", "symbol", "rate").sort("asset", "ts").collect()
+    _require_one_leg(config, legs, payments)
+    return legs.drop("symbol"), payments.drop("symbol")
+
+
+def _require_one_leg(config: Config, legs: pl.DataFrame, payments: pl.DataFrame) -> None:
+    """Refuse to add up two symbols as one hedge leg, and to take funding that is missing for funding of 0."""
+    venue = config.evaluation.hedge_venue
+    for asset in config.hedge.portfolio.quantities:
+        mine = [frame.filter(pl.col("asset") == asset) for frame in (legs, payments)]
+        symbols = sorted({name for frame in mine for name in frame["symbol"].unique()})
+        if len(symbols) > 1:
+            raise DataError(f"{venue} has several symbols of {asset}", expected="one hedge leg", got=", ".join(symbols))
+        if mine[0].height and mine[1].is_empty() and config.features.funding_venues:
+            raise DataError(
+                f"{venue} has no funding of {asset}, the hedge leg's own",
+                do="import it, or leave funding out on purpose with features.funding_venues=[]",
+            )
 
 
 def _why_empty(lake: Lake, config: Config, as_of: datetime) -> str:

@@ -23,7 +23,7 @@ from oihedge.hedge import decision, policy
 from oihedge.hedge.positions import read_markets, read_positions
 from oihedge.hedge.split import VenueFacts
 from oihedge.jobs.evaluate import WithCalendar
-from oihedge.jobs.featuring import compute, features
+from oihedge.jobs.featuring import compute, features, keep
 from oihedge.jobs.opening import open_lake, open_registry
 from oihedge.lake.store import Lake
 
@@ -93,7 +93,7 @@ def run(config: Config, *, as_of: datetime) -> HedgeReport:
             "status": document["status"], "payload": payload.decode(), "state": canonical_json(state),
             "available_at": as_of,
         }  # fmt: skip
-        lake.append("derived", "decisions", pl.DataFrame([made]), now=as_of)
+        lake.append("derived", "decisions", pl.DataFrame([made]), now=as_of + _at_once(lake, as_of))
     else:
         payload = known.encode()
     path = publish(config.path(config.run.targets) / "latest.json", payload)
@@ -192,17 +192,21 @@ def _readable(read: Any) -> list[dict[str, Any]] | None:
 def _kept_features(config: Config, as_of: datetime) -> int | None:
     """Keep the newest feature rows in the lake and return its version; None where there are none to keep."""
     try:
-        return features(config, as_of=as_of, start=as_of - timedelta(days=1)).version
+        return keep(config, features(config, as_of=as_of, start=as_of - timedelta(days=1)), as_of)
     except DataError:
         return None
 
 
 def _file(config: Config, path: Path) -> Path:
-    """A file that the settings name: below the home folder, else as shipped beside conf/."""
+    """A file that the settings name, below the home folder.
+
+    With the simulated market the shipped one (explicit zeros) stands in where the home has none; real positions that
+    are gone are unreadable, never flat.
+    """
     from oihedge.config import ROOT
 
     own = config.path(path)
-    return own if own.exists() or path.is_absolute() else ROOT / path
+    return own if own.exists() or not config.simulated else ROOT / path
 
 
 def _model(config: Config, as_of: datetime) -> tuple[dict[str, Any] | None, str]:
@@ -268,6 +272,12 @@ def _facts(lake: Lake, config: Config, inputs: Inputs, rows: pl.DataFrame, as_of
 def _stored(lake: Lake, decision_id: str) -> str | None:
     found = lake.read("derived", "decisions", where=pl.col("decision_id") == decision_id).select("payload").collect()
     return str(found.item()) if found.height else None
+
+
+def _at_once(lake: Lake, as_of: datetime) -> timedelta:
+    """A microsecond for every decision already made at `as_of`, so that the last of them is told from the others."""
+    made = lake.rows("derived", "decisions").filter(pl.col("as_of") == as_of)
+    return timedelta(microseconds=int(made.select(pl.len()).collect().item()))
 
 
 def _last_state(lake: Lake, config: Config, as_of: datetime) -> dict[str, dict[str, Any]]:

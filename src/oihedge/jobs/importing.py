@@ -73,12 +73,18 @@ def archives(
         ConfigError: if the files are real and the lake holds the simulated market, or the other way round.
         DataError: if a file is damaged or there is none for the span.
     """
-    config = _of_files(config, simulated=(folder / SIMULATED).is_file())
+    config = _of_files(config, simulated=_is_simulated(folder))
     lake = open_lake(config)
     tables = read_archives(folder, config.market, start=start, end=end, progress=progress)
     report = store(lake, Fetched(rows=tables, gaps=[], failures=[]), as_of)
     judged = validate.run(config, as_of=as_of)
     return ImportReport(as_of, report.rows, judged.rows, judged.share_good, ())
+
+
+def _is_simulated(folder: Path) -> bool:
+    """Whether the embedded market's note lies in `folder`, above it or anywhere below."""
+    here = folder.resolve()
+    return any((place / SIMULATED).is_file() for place in (here, *here.parents)) or any(here.rglob(SIMULATED))
 
 
 def _of_files(config: Config, *, simulated: bool) -> Config:

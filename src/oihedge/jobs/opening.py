@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from oihedge.config import Config
 from oihedge.core.clock import Clock, FixedClock
+from oihedge.core.errors import ConfigError
 from oihedge.lake.store import Lake
 
 if TYPE_CHECKING:
@@ -44,9 +45,19 @@ def serving(config: Config, clock: Clock, port: int = 0) -> Iterator[str]:
 
 @contextmanager
 def market_address(config: Config, as_of: datetime, given: str | None) -> Iterator[str | None]:
-    """Yield where the venues answer: `given`, their own addresses (None), or an embedded market standing at `as_of`."""
-    if given is not None or not config.simulated:
-        yield given
+    """Yield where the venues answer at `as_of`.
+
+    None for real venues; else the embedded market, by the server at `given` or by one of its own, standing at `as_of`.
+
+    Raises:
+        ConfigError: if an address is given for real venues.
+    """
+    if not config.simulated:
+        if given is not None:
+            raise ConfigError("market_url is for the embedded market", expected="none with real venues", got=given)
+        yield None
+    elif given is not None:
+        yield f"{given}/at/{int(as_of.timestamp())}"
     else:
         with serving(config, FixedClock(as_of)) as url:
             yield url

@@ -38,19 +38,25 @@ def run(config: Config, *, as_of: datetime) -> PromoteReport:
     challenger = registry.challenger()
     if challenger is None:
         raise ModelError("there is no challenger to promote", expected="a finished retrain", do="run oihedge retrain")
-    stored = registry.read_json(challenger.run_id, "gates.json")["gates"]
+    judged = registry.read_json(challenger.run_id, "gates.json")
+    stored = judged["gates"]
     verdicts = [Gate(**gate) for gate in stored]
     champion = registry.champion()
     if champion is not None and champion.version == challenger.version:
         return PromoteReport(True, challenger.version, champion.version, "is already the champion", tuple(stored))
-    failed = [gate.name for gate in verdicts if not gate.passed]
-    if passed(verdicts):
+    failed = [gate.name for gate in verdicts if not gate.passed or gate.value is None]
+    rolled_back = registry.rolled_back(challenger)
+    outdated = judged.get("champion") != (champion.version if champion else "")
+    promoted = passed(verdicts) and not rolled_back and not outdated
+    if promoted:
         reason = "every gate held"
         registry.promote(challenger, reason=reason, at=as_of)
     else:
-        reason = "refused by " + (", ".join(failed) or "an empty gate list")
+        reason = "refused by " + (", ".join(failed) or "a gate list that is not whole")
+        if rolled_back:
+            reason = "was rolled back: retrain"
+        elif outdated:
+            reason = "was judged against another champion: retrain"
         registry.refuse(challenger, reason=reason, at=as_of)
     now = registry.champion()
-    return PromoteReport(
-        not failed and bool(verdicts), challenger.version, now.version if now else "", reason, tuple(stored)
-    )
+    return PromoteReport(promoted, challenger.version, now.version if now else "", reason, tuple(stored))

@@ -29,6 +29,7 @@ from oihedge.jobs.comparison import against_champion
 from oihedge.jobs.evaluate import Assessment, WithCalendar, assess, decisions_of, extend, train, usable_span
 from oihedge.jobs.featuring import features
 from oihedge.jobs.opening import open_lake, open_registry
+from oihedge.jobs.validate import worst_share
 from oihedge.registry.client import ActiveRun, Registry
 
 SERVED_MODEL = Path(__file__).resolve().parents[1] / "served_model.py"
@@ -62,7 +63,7 @@ class RetrainReport:
 def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> RetrainReport:
     """Retrain as of `as_of`, or return the finished run of the same key.
 
-    The key is (as_of, features version, config hash, code version): the same inputs train once.
+    The key is (as_of, the features' content, config hash, code version): the same inputs train once.
 
     Raises:
         DataError: for an empty window or too little history; the run is marked failed with its reason.
@@ -70,13 +71,13 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Retr
     """
     registry = open_registry(config)
     feature_set = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days))
-    key = digest([iso(as_of), feature_set.version, config.hash, code_version(__version__)])
+    key = digest([iso(as_of), feature_set.content, config.hash, code_version(__version__)])
     done = registry.finished(key)
     if done is not None:
         _announce(registry, done)
         return _report(registry, done, reused=True)
     tags = {
-        "retrain_key": key, "as_of": iso(as_of), "features_version": str(feature_set.version),
+        "retrain_key": key, "as_of": iso(as_of), "features_content": feature_set.content,
         "config_hash": config.hash, "code_version": code_version(__version__), "label": config.run.title,
         "simulated": str(config.simulated).lower(),
     }  # fmt: skip
@@ -84,12 +85,14 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Retr
         registry.abandon_others(key, active.run_id)
         progress(0, 3, "walk-forward")
         assessment = assess(config, as_of=as_of, progress=progress)
+        active.tags({"features_version": str(assessment.report.features_version)})
         progress(1, 3, "final fit")
         model, epochs = _final_fit(config, assessment, active)
         progress(2, 3, "registering")
         version = _register(config, registry, active, model, assessment)
+        champion = registry.champion()
         verdicts = _judge(config, registry, assessment, model, as_of)
-        _log(config, active, assessment, verdicts, epochs)
+        _log(config, active, assessment, verdicts, epochs, champion.version if champion else "")
     _announce(registry, version)
     progress(3, 3, f"version {version.version}")
     return _report(registry, version, reused=False)
@@ -172,7 +175,7 @@ def _judge(
     decisions_of(config, rows.filter(pl.col("ts") == newest), _horizon(config, forecasts))
     latency = time.perf_counter() - began
     return gates(
-        evaluated, config.evaluation.gates, quality_share=quality_share(config), latency_s=latency,
+        evaluated, config.evaluation.gates, quality_share=quality_share(config, as_of), latency_s=latency,
         leakage_failures=_leakage(config, assessment),
         champion=against_champion(config, registry, assessment),
     )  # fmt: skip
@@ -196,17 +199,18 @@ def _leakage(config: Config, assessment: Assessment) -> int:
     )  # fmt: skip
 
 
-def quality_share(config: Config) -> float:
-    """Return validated over judged rows of the market tables."""
-    lake, good, bad = open_lake(config), 0, 0
-    for name in ("ohlcv", "open_interest", "funding"):
-        good += lake.rows("validated", name).select(pl.len()).collect().item()
-    bad = lake.rows("derived", "quarantine").select(pl.len()).collect().item()
-    return good / (good + bad) if good + bad else 0.0
+def quality_share(config: Config, as_of: datetime) -> float:
+    """Return the smallest share of good rows of any venue and table over the history that was trained on."""
+    return worst_share(open_lake(config), as_of - timedelta(days=config.run.history_days), as_of)
 
 
 def _log(
-    config: Config, active: ActiveRun, assessment: Assessment, verdicts: Sequence[Gate], epochs: list[dict[str, float]]
+    config: Config,
+    active: ActiveRun,
+    assessment: Assessment,
+    verdicts: Sequence[Gate],
+    epochs: list[dict[str, float]],
+    champion: str,
 ) -> None:
     from oihedge.evaluation import figures  # matplotlib takes a second to import
 
@@ -217,9 +221,10 @@ def _log(
     numbers |= {f"forecast.{k}": v for k, v in report.scores["model"].items() if isinstance(v, float)}
     active.metrics({**numbers, "gates_passed": float(passed(verdicts)), "oos_days": report.oos_days})
     active.json("evaluation.json", {**report.as_dict(), "strategies": list(report.strategies)})
-    active.json("gates.json", {"passed": passed(verdicts), "gates": [plain(asdict(gate)) for gate in verdicts]})
+    judged = {"passed": passed(verdicts), "champion": champion, "gates": [plain(asdict(gate)) for gate in verdicts]}
+    active.json("gates.json", judged)
     active.dataset(
-        "features", source=str(config.lake.root), version=assessment.feature_set.version,
+        "features", source=str(config.lake.root), version=report.features_version,
         profile={"spec": assessment.feature_set.spec, "rows": rows.height, "first": iso(rows["ts"].min()),  # type: ignore[arg-type]
                  "last": iso(assessment.feature_set.newest)},
     )  # fmt: skip

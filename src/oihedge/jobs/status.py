@@ -56,7 +56,9 @@ def run(config: Config, *, as_of: datetime) -> StatusReport:
         age = as_of - champion.trained_as_of
         if age > timedelta(hours=config.forecast.expiration_h):
             blocked.append(f"champion version {champion.version} is {age / timedelta(hours=1):.0f} h old and expired")
-    if decision is not None and decision["valid_until"] < iso(as_of):
+    if decision is not None and decision["status"] not in ("ok", "reduce"):
+        blocked.append(f"the newest decision is {decision['status']}: {', '.join(decision['reasons'])}")
+    elif decision is not None and decision["valid_until"] < iso(as_of):
         blocked.append(f"the newest decision expired at {decision['valid_until']}")
     if config.hedge.kill_switch:
         blocked.append("the kill switch is on")
@@ -92,8 +94,16 @@ def _decision(config: Config) -> dict[str, Any] | None:
     path = config.path(config.run.targets) / "latest.json"
     if not path.is_file():
         return None
-    latest = json.loads(path.read_text())
-    return {name: latest[name] for name in ("decision_id", "as_of", "valid_until", "status", "reasons", "simulated")}
+    names = ("decision_id", "as_of", "valid_until", "status", "reasons", "simulated")
+    try:
+        latest = json.loads(path.read_text())
+        return {name: latest[name] for name in names}
+    except (ValueError, KeyError, TypeError, OSError):
+        return {
+            **dict.fromkeys(names, ""),
+            "status": "unreadable",
+            "reasons": [f"{path} is no decision: run oihedge hedge"],
+        }
 
 
 def _why(ledger: list[dict[str, Any]]) -> str:

@@ -54,7 +54,27 @@ def run(config: Config, *, as_of: datetime) -> ValidateReport:
         checks += [{"table": spec.name, **asdict(check)} for check in verdict.checks]
     checked = sum(row["checked"] for row in rows)
     share = sum(row["good"] for row in rows) / checked if checked else 1.0
-    return ValidateReport(as_of, tuple(rows), tuple(checks), share, share >= config.quality.min_good_share)
+    # The last day counts too, not only what is new: running again must not turn bad data into good enough.
+    least = min(share, worst_share(lake, as_of - timedelta(days=1), as_of))
+    return ValidateReport(as_of, tuple(rows), tuple(checks), share, least >= config.quality.min_good_share)
+
+
+def worst_share(lake: Lake, start: datetime, end: datetime) -> float:
+    """Return the smallest share of good rows of any table and venue with start <= ts <= end; 1 if none was judged."""
+    within = pl.col("ts").is_between(start, end)
+    by = ["table", "venue"]
+    held = lake.rows("derived", "quarantine").filter(within).group_by(by).agg(bad=pl.len())
+    parts = [
+        lake.rows("validated", spec.name)
+        .filter(within)
+        .group_by("venue")
+        .agg(good=pl.len())
+        .with_columns(table=pl.lit(spec.name))
+        for spec in MARKET_TABLES
+    ]
+    judged = pl.concat(parts).join(held, on=by, how="full", coalesce=True).fill_null(0)
+    least = judged.select((pl.col("good") / (pl.col("good") + pl.col("bad"))).min()).collect().item()
+    return 1.0 if least is None else float(least)
 
 
 def pending_rows(lake: Lake, spec: Table) -> pl.DataFrame:

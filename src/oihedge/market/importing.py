@@ -104,7 +104,13 @@ def _identified(raw: pl.DataFrame, spec: ImportSpec, path: Path, asset: str | No
     if len(odd):
         raise DataError(f"{path.name}: {odd[0]!r} is no ccxt symbol", expected="BTC/USDT:USDT or BTC/USDT",
                         do="rename it under symbol.names")  # fmt: skip
-    return pl.DataFrame({"venue": venue, "symbol": symbol, "asset": base})
+    rows = pl.DataFrame({"venue": venue, "symbol": symbol, "asset": base})
+    # 1000PEPE/USDT:USDT is PEPE; any other difference would file one coin's rows under another's name.
+    named = pl.col("symbol").str.split("/").list.first().str.replace(r"^10+(\D)", "${1}")
+    if (mixed := rows.filter(named != pl.col("asset"))).height:
+        symbol_, asset_ = mixed["symbol"][0], mixed["asset"][0]
+        raise DataError(f"{path.name}: symbol {symbol_} is not of asset {asset_}", do="make the two agree in the spec")
+    return rows
 
 
 def _named(raw: pl.DataFrame, source: str | FromColumn, what: str, path: Path) -> pl.Series:

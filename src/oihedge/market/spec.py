@@ -71,7 +71,8 @@ class ImportSpec(Settings):
     """Column: the values to keep."""
     start: Instant | None = None
     end: Instant | None = None
-    unit: Literal["coins", "contracts", "usd"] = "coins"
+    unit: Literal["coins", "contracts", "usd"] | None = None
+    """Of open interest, which must say it: a wrong guess is a wrong size."""
     contract_size: Positive | dict[str, Positive] | None = None
     """Coins per contract; one for all or per asset."""
     price: PriceOf | None = None
@@ -128,8 +129,10 @@ class ImportSpec(Settings):
 
     def _unit_problem(self) -> str | None:
         if self.table != "open_interest":
-            if self.unit != "coins" or self.price is not None:
+            if self.unit is not None or self.price is not None:
                 return "unit and price belong to table open_interest"
+        elif self.unit is None:
+            return "open_interest must say its unit: coins, contracts or usd"
         elif self.unit == "usd" and self.price is None:
             return "unit usd needs price: {venue, symbol}, the bars to divide by"
         elif (self.unit == "contracts") != (self.contract_size is not None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,10 @@ class Zipped:
             raise DataError(f"{self.path_of(row).name} column {name}", expected=expected, got=repr(texts[row]))
 
 
+_MOST_BYTES = 256 * 2**20
+"""A month of 1-minute bars has 5 MB."""
+
+
 def read_zips(paths: Sequence[Path], columns: Sequence[str]) -> Zipped:
     """Verify and read zipped CSV files, with or without a header line, as text.
 
@@ -117,8 +122,10 @@ def _body(path: Path, columns: Sequence[str]) -> bytes:
                 raise DataError(
                     f"{path.name} is not an archive file", expected="one CSV in it", got=f"{len(names)} files"
                 )
+            if archive.getinfo(names[0]).file_size > _MOST_BYTES:
+                raise DataError(f"{path.name} is no archive file", expected=f"at most {_MOST_BYTES} bytes of CSV")
             text = archive.read(names[0])
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise DataError(f"{path.name} cannot be read: {error}", do="download it again") from None
     return _plain(path.name, text, columns)
 

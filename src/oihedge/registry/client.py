@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ __all__ = ["ActiveRun", "Registry"]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RETRAIN_KEY = "retrain_key"
+FINGERPRINT = "manifest_sha256"
+MANIFEST = "manifest.json"
 
 
 class Registry:
@@ -117,6 +120,7 @@ class Registry:
         client = self._client
         tags = client.get_run(run.run_id).data.tags
         kept = {name: tags[name] for name in ("as_of", "features_version", "config_hash") if name in tags}
+        kept[FINGERPRINT] = fingerprint(folder)
         return log_version(
             client, self._settings.model_name, run.run_id, folder, code_path, example, requirements, kept
         )
@@ -126,8 +130,13 @@ class Registry:
         self._client.set_registered_model_alias(version.name, name, version.version)
 
     def champion(self) -> ModelRef | None:
-        """Return the version in service."""
-        return self._by_alias(CHAMPION)
+        """Return the version in service: the alias counts only where the ledger says the same.
+
+        An alias that was moved by hand has passed no gate; there is then no champion.
+        """
+        version = self._by_alias(CHAMPION)
+        in_line = champions(self._ledger.entries())[-1:]
+        return version if version is not None and in_line == [version.version] else None
 
     def challenger(self) -> ModelRef | None:
         """Return the newest version that waits for, or has had, its verdict."""
@@ -149,6 +158,14 @@ class Registry:
             raise ModelError(f"version {version.version} of {version.name} cannot be read", got=str(error)) from error
         if not folder.is_dir():
             raise ModelError(f"the files of version {version.version} are gone", expected=str(folder))
+        registered = self._client.get_model_version(version.name, version.version).tags.get(FINGERPRINT)
+        if registered != fingerprint(folder):
+            raise ModelError(
+                f"{MANIFEST} of version {version.version} is not the one that was registered",
+                expected=str(registered),
+                got=fingerprint(folder),
+                do="restore it, or retrain",
+            )
         return folder
 
     def pyfunc_predict(self, version: ModelRef, rows: Any) -> Any:
@@ -194,6 +211,12 @@ class Registry:
             own = [entry for entry in self._ledger.entries() if entry.version == version.version]
             if not own or (own[-1].verdict, own[-1].reason) != (REFUSED, reason):
                 self._ledger.write(REFUSED, version.version, version.run_id, reason, iso(at))
+
+    def rolled_back(self, version: ModelRef) -> bool:
+        """Return whether `version` was in service and was taken out by a rollback."""
+        entries = self._ledger.entries()
+        promoted = any(entry.verdict == PROMOTED and entry.version == version.version for entry in entries)
+        return promoted and version.version not in champions(entries)
 
     def rollback(self, *, at: datetime, reason: str) -> ModelRef:
         """Put the previous champion back. Again with the same `at` and `reason`, it changes nothing.
@@ -251,6 +274,12 @@ class Registry:
     def _withdraw(self, run_id: str) -> None:
         for version in self._versions(run_id):
             self._client.delete_model_version(version.name, version.version)
+
+
+def fingerprint(folder: Path) -> str:
+    """Return the sha256 of a saved model's manifest, which holds those of its files; empty where there is none."""
+    manifest = folder / MANIFEST
+    return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else ""
 
 
 def _local(uri: str) -> Path | None:

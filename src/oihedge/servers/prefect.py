@@ -35,6 +35,8 @@ def settings(home: Path, url: str) -> Mapping[str, str]:
         "PREFECT_PROFILES_PATH": str(home / ".prefect" / "profiles.toml"),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Its default answers every origin: any page in the user's browser could then start a deployment.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "PREFECT_CLI_PROMPT": "false",

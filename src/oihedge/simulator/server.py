@@ -10,6 +10,7 @@ import json
 import socket
 import threading
 import time
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from oihedge.core.clock import Clock
+from oihedge.core.clock import Clock, FixedClock
 from oihedge.core.errors import ConfigError, OihedgeError
 from oihedge.simulator import binance, bybit, hyperliquid
 from oihedge.simulator.asked import Asked, Malformed, Refused
@@ -30,6 +31,7 @@ from oihedge.simulator.market import EmbeddedMarket
 from oihedge.simulator.view import View
 
 HOST = "127.0.0.1"
+_LAST_SECOND = 253_402_300_799  # the year 9999
 
 
 def create_app(market: EmbeddedMarket, clock: Clock) -> Starlette:
@@ -37,11 +39,23 @@ def create_app(market: EmbeddedMarket, clock: Clock) -> Starlette:
 
     Binance spot and USD-M, Bybit v5 and Hyperliquid share one root: their paths do not collide. docs/market-model.md
     lists the paths with their caps. An unknown path is a 404, a bad request what that venue answers to it, in JSON.
+    Below `/at/SECONDS` the same paths answer as at that instant (seconds since 1970), though never later than the
+    clock: a flow that runs late reads the market as it stood when it was due.
     """
-    routes = [Route(path, _get(market, clock, answer, binance)) for path, answer in binance.PATHS.items()]
-    routes += [Route(path, _get(market, clock, answer, bybit)) for path, answer in bybit.PATHS.items()]
-    routes.append(Route("/info", _post(market, clock), methods=["POST"]))
+    routes = []
+    for root in ("", "/at/{instant:int}"):
+        routes += [Route(root + path, _get(market, clock, answer, binance)) for path, answer in binance.PATHS.items()]
+        routes += [Route(root + path, _get(market, clock, answer, bybit)) for path, answer in bybit.PATHS.items()]
+        routes.append(Route(f"{root}/info", _post(market, clock), methods=["POST"]))
     return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error, Exception: _failed})
+
+
+def _standing(clock: Clock, request: Request) -> Clock:
+    instant = request.path_params.get("instant")
+    if instant is None:
+        return clock
+    asked = datetime.fromtimestamp(min(instant, _LAST_SECOND), UTC)
+    return FixedClock(min(asked, clock.now()))
 
 
 def _answered(market: EmbeddedMarket, clock: Clock, answer: Answer, venue: Any, values: dict[str, Any]) -> JSONResponse:
@@ -59,7 +73,8 @@ def _answered(market: EmbeddedMarket, clock: Clock, answer: Answer, venue: Any, 
 
 def _get(market: EmbeddedMarket, clock: Clock, answer: Answer, venue: Any) -> Any:
     async def endpoint(request: Request) -> JSONResponse:
-        return await run_in_threadpool(_answered, market, clock, answer, venue, dict(request.query_params))
+        at = _standing(clock, request)
+        return await run_in_threadpool(_answered, market, at, answer, venue, dict(request.query_params))
 
     return endpoint
 
@@ -71,7 +86,8 @@ def _post(market: EmbeddedMarket, clock: Clock) -> Any:
         except (ValueError, RecursionError):
             body = None
         values = body if isinstance(body, dict) else {}
-        return await run_in_threadpool(_answered, market, clock, hyperliquid.info, hyperliquid, values)
+        at = _standing(clock, request)
+        return await run_in_threadpool(_answered, market, at, hyperliquid.info, hyperliquid, values)
 
     return endpoint
 

@@ -21,7 +21,7 @@ BARS = {
 }  # fmt: skip
 INTEREST = {
     "table": "open_interest", "file": "oi.csv", "venue": "hyperliquid", "symbol": "BTC/USDC:USDC", "stamp": "instant",
-    "time_zone": "UTC", "columns": {"ts": "time", "oi": "oi"},
+    "time_zone": "UTC", "columns": {"ts": "time", "oi": "oi"}, "unit": "coins",
 }  # fmt: skip
 FUNDING = {
     "table": "funding", "file": "f.csv", "venue": "bybit", "asset": "BTC", "stamp": "instant", "time_zone": "UTC",
@@ -366,12 +366,18 @@ def test_a_bad_spec_is_one_clear_line_that_names_the_file(tmp_path, changes, say
     assert "\n" not in str(caught.value)
 
 
+def test_one_coins_rows_are_never_filed_under_anothers_name(tmp_path):
+    with pytest.raises(DataError, match="symbol BTC/USDC:USDC is not of asset ETH"):
+        imported(tmp_path, INTEREST, "time,oi\n2025-01-01 00:00:00,5\n", asset="ETH")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"unit": "usd"}, "needs price"),
         ({"unit": "contracts"}, "needs contract_size"),
         ({"contract_size": 1.0}, "needs contract_size, and only it"),
+        ({"unit": None}, "must say its unit"),
     ],
 )
 def test_units_that_lack_what_they_need_are_refused(tmp_path, changes, says):
