@@ -43,7 +43,7 @@ serve: venv ## Run the flows on their schedules
 real: ## Retrain and evaluate on recorded market data (REALDATA=folder)
 	@test -d "$(REALDATA)" || { echo "make real: no recorded data at $(REALDATA): set REALDATA=folder (README names the public sources)" >&2; exit 3; }
 	@$(MAKE) venv
-	@$(RUN)/oihedge import --experiment real_perps --folder "$(REALDATA)" $(REAL_SPECS:%=--spec conf/import/perps_2025_%.yaml)
+	@$(RUN)/oihedge import --experiment real_perps --folder "$(REALDATA)" $(REAL_SPECS:%=--spec conf/import/perps_2025_%.yaml) $(ARGS)
 	@$(RUN)/oihedge retrain --experiment real_perps $(ARGS)
 
 .PHONY: test
