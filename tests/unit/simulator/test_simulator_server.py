@@ -222,3 +222,23 @@ def test_before_its_origin_the_market_is_not_open(market: EmbeddedMarket) -> Non
         status, body = ask(server.url, "/fapi/v1/time")
     assert status == 503
     assert "opens at" in body["msg"]
+
+
+def test_a_run_that_is_late_reads_the_market_as_of_its_due_time(url: str) -> None:
+    due = NOW - timedelta(hours=3)
+    late = f"{url}/at/{int(due.timestamp())}"
+    klines = {"symbol": "BTCUSDT", "interval": "1h", "startTime": START, "limit": 1000}
+    _, bars = ask(late, "/fapi/v1/klines", **klines)
+    _, all_bars = ask(url, "/fapi/v1/klines", **klines)
+    assert len(all_bars) - len(bars) == 3
+    assert bars[:-1] == all_bars[: len(bars) - 1]
+    _, then = ask(late, "/info", body={"type": "metaAndAssetCtxs"})
+    _, now = ask(url, "/info", body={"type": "metaAndAssetCtxs"})
+    assert then != now
+
+
+def test_no_due_time_reaches_past_the_clock(url: str) -> None:
+    ahead = f"{url}/at/{int((NOW + timedelta(days=400)).timestamp())}"
+    assert ask(ahead, "/info", body={"type": "metaAndAssetCtxs"}) == ask(
+        url, "/info", body={"type": "metaAndAssetCtxs"}
+    )
