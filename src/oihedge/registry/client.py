@@ -17,7 +17,7 @@ from filelock import FileLock
 from oihedge.core.clock import iso
 from oihedge.core.errors import ModelError
 from oihedge.core.types import ModelRef
-from oihedge.registry.door import absolute_uri, import_mlflow, open_client, silenced
+from oihedge.registry.door import absolute_uri, import_mlflow, no_bytecode, open_client, silenced
 from oihedge.registry.ledger import PROMOTED, REFUSED, ROLLED_BACK, Ledger, before, champions
 from oihedge.registry.runs import ActiveRun
 from oihedge.registry.settings import Registry as Settings
@@ -171,7 +171,7 @@ class Registry:
     def pyfunc_predict(self, version: ModelRef, rows: Any) -> Any:
         """Reload the version as MLflow serves it and predict from a pandas frame of feature rows (naive UTC)."""
         _ = self._client
-        with silenced():
+        with silenced(), no_bytecode():
             served = import_mlflow().pyfunc.load_model(f"models:/{version.name}/{version.version}")
             return served.predict(rows)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,3 +93,13 @@ def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tupl
                 else client.create_experiment(name, artifact_location=(artifacts / name).resolve().as_uri())
             )
     return client, ids
+
+
+@contextmanager
+def no_bytecode() -> Iterator[None]:
+    """Keep Python from writing a .pyc beside the served code: an artifact holds what was registered, nothing else."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before

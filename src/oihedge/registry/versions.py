@@ -9,7 +9,7 @@ from typing import Any
 
 from oihedge.core.clock import parse_instant
 from oihedge.core.types import ModelRef
-from oihedge.registry.door import import_mlflow, silenced
+from oihedge.registry.door import import_mlflow, no_bytecode, silenced
 
 _SERVED_WITH = (
     "mlflow",
@@ -34,7 +34,7 @@ def log_version(
     """
     mlflow = import_mlflow()
     pinned = [f"{package}=={installed(package)}" for package in _SERVED_WITH]
-    with silenced():
+    with silenced(), no_bytecode():
         mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
         # What mlflow.pyfunc.log_model calls, told the run: through the fluent API the run would end here as finished.
         logged = mlflow.models.Model.log(
