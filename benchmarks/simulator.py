@@ -13,16 +13,17 @@ from datetime import UTC, datetime
 import numpy as np
 
 from oihedge.config import load
+from oihedge.market.settings import Venue
 from oihedge.simulator.market import EmbeddedMarket
 
 START, END = datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)
 RUNS = 5
 
 
-def year(market: EmbeddedMarket) -> int:
+def year(market: EmbeddedMarket, venues: tuple[Venue, ...]) -> int:
     """Make every series of the year and return the number of rows."""
     rows = 0
-    for venue in load().market.venues:
+    for venue in venues:
         for asset in venue.symbols:
             rows += market.bars(asset, venue.id, venue.kind, START, END).height
             if venue.kind == "perp":
@@ -39,11 +40,11 @@ def reference(rows: int) -> None:
 
 def main() -> None:
     """Print the table and the JSON line."""
-    settings = load().simulator
+    config = load()
     ours, plain, rows = [], [], 0
     for _ in range(RUNS):
         began = time.perf_counter()
-        rows = year(EmbeddedMarket(settings))
+        rows = year(EmbeddedMarket(config.simulator), config.market.venues)
         ours.append(time.perf_counter() - began)
         began = time.perf_counter()
         reference(rows)
