@@ -12,6 +12,8 @@ TORCH_INDEX ?=
 REALDATA ?= ../shared/realdata
 # Candles first: they give the price by which open interest in USD becomes coins.
 REAL_SPECS := candles funding open_interest
+# Tests run beside one another, a file's tests in one process (they share its fixtures); one worker for each core.
+WORKERS ?= auto
 # Passed on: make demo ARGS="--home /tmp/x", make test ARGS="-k hedge".
 ARGS ?=
 
@@ -48,7 +50,7 @@ real: ## Retrain and evaluate on recorded market data (REALDATA=folder)
 
 .PHONY: test
 test: venv ## The tests, with coverage
-	@$(RUN)/python -m pytest -m "not long" --cov --cov-report=term $(ARGS)
+	@$(RUN)/python -m pytest -m "not long" -n $(WORKERS) --maxprocesses 4 --dist loadscope --cov --cov-report=term $(ARGS)
 
 .PHONY: test-long
 test-long: venv ## The long tests: browser, processes killed half-way

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
+from oihedge.core.clock import HOUR, iso
 from oihedge.core.errors import ConfigError
 from oihedge.core.hashing import digest
 from oihedge.core.settings import Count, Instant, Settings
@@ -89,15 +90,28 @@ class Config(Settings):
             raise ValueError(
                 f"evaluation.purge_h {self.evaluation.purge_h} is below forecast.horizon_h {self.forecast.horizon_h}"
             )
-        tracked = {venue.id for venue in self.market.venues if venue.kind == "perp"}
-        if self.market.source != "import" and self.evaluation.hedge_venue not in tracked:
-            raise ValueError(
-                f"evaluation.hedge_venue {self.evaluation.hedge_venue!r} is not among the perp venues {sorted(tracked)}"
-            )
+        if self.market.source != "import":
+            self._require_venues()
         unknown = sorted(set(self.hedge.portfolio.quantities) - set(self.features.assets))
         if unknown:
             raise ValueError(f"hedge.portfolio.holdings has {unknown[0]!r}, which features.assets lacks")
         return self
+
+    def _require_venues(self) -> None:
+        """Where the venues are fetched from, name the setting that names one which is not."""
+        told = self.features
+        wanted = [
+            ("evaluation.hedge_venue", "perp", [self.evaluation.hedge_venue]),
+            ("features.perp_venue", "perp", [told.perp_venue]),
+            ("features.spot_venue", told.price_kind, [told.spot_venue]),
+            ("features.oi_venues", "perp", told.oi_venues),
+            ("features.funding_venues", "perp", told.funding_venues),
+        ]
+        for name, kind, venues in wanted:
+            tracked = {venue.id for venue in self.market.venues if venue.kind == kind}
+            missing = [venue for venue in venues if venue not in tracked]
+            if missing:
+                raise ValueError(f"{name} {missing[0]!r} is not among the {kind} venues {sorted(tracked)}")
 
     @property
     def simulated(self) -> bool:
@@ -201,5 +215,13 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def effective_as_of(config: Config, given: datetime | None, now: datetime) -> datetime:
-    """Return the instant a job works at: the one given, else the run's, else `now`."""
-    return given or config.run.as_of or now
+    """Return the instant a job works at: the one given, else the run's, else `now`.
+
+    Raises:
+        ConfigError: if it lies in the future: nothing is known there, and a decision of then would keep every earlier
+            one from being published.
+    """
+    instant = given or config.run.as_of or now
+    if instant > now + HOUR:
+        raise ConfigError(f"as_of {iso(instant)} lies in the future", expected=f"at most {iso(now)}")
+    return instant

@@ -192,6 +192,9 @@ def test_a_model_whose_gates_all_held_goes_live_decides_expires_and_is_rolled_ba
     assert decided["model"]["version"] == made.version
     assert decided["hedges"][0]["p_unwind"] is not None
     assert "no_champion" not in decided["reasons"]
+    kept = open_lake(config).rows("derived", "forecasts").collect().sort("asset")
+    assert kept["model"].unique().to_list() == [f"live/{made.version}"]
+    assert kept["p_unwind"].round(6).to_list() == [one["p_unwind"] for one in decided["hedges"]]
     assert replay.run(config, decided["decision_id"]).same
     late = settings("registry.experiment=live", "registry.model_name=live", "hedge.max_data_age=P20D")
     assert "model_expired" in hedge.run(late, as_of=AS_OF + timedelta(days=8)).decision["reasons"]

@@ -1,8 +1,9 @@
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from oihedge.config import CONF, Config, load
+from oihedge.config import CONF, Config, effective_as_of, load
 from oihedge.core.errors import ConfigError
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -24,7 +25,11 @@ def test_every_shipped_experiment_loads(experiment: str | None) -> None:
         ("hedge.limits.min_ratio=0.9", "baseline"),
         ("hedge.limits.max_ratio=nan", "max_ratio"),
         ("evaluation.purge_h=3", "purge_h"),
-        ("evaluation.hedge_venue=nowhere", "nowhere"),
+        ("evaluation.hedge_venue=nowhere", "evaluation.hedge_venue 'nowhere'"),
+        ("features.perp_venue=byb", "features.perp_venue 'byb' is not among the perp venues"),
+        ("features.spot_venue=binanceusdm", "features.spot_venue 'binanceusdm' is not among the spot venues"),
+        ("features.oi_venues=[bybit,okx]", "features.oi_venues 'okx'"),
+        ("features.funding_venues=[okx]", "features.funding_venues 'okx'"),
         ("run.as_of=2025-01-01T00:00:00", "as_of"),
         ("features.assets=[BTC]", "ETH"),
         ("hedge.limits.max_ratio", "max_ratio"),
@@ -77,3 +82,14 @@ def test_an_experiments_holdings_replace_the_default_ones(tmp_path: Path) -> Non
     mine = tmp_path / "one.yaml"
     mine.write_text("hedge:\n  portfolio:\n    holdings:\n      - {asset: BTC, qty: 2.0}\n")
     assert load(experiment=str(mine)).hedge.portfolio.quantities == {"BTC": 2.0}
+
+
+def test_the_instant_is_the_one_given_else_the_runs_else_now_and_never_in_the_future() -> None:
+    plain, fixed = load(), load(experiment="demo")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    given = now - timedelta(days=3)
+    assert effective_as_of(fixed, given, now) == given
+    assert effective_as_of(fixed, None, now) == fixed.run.as_of
+    assert effective_as_of(plain, None, now) == now
+    with pytest.raises(ConfigError, match="as_of 2026-01-04T00:00:00Z lies in the future"):
+        effective_as_of(plain, now + timedelta(days=3), now)

@@ -48,7 +48,8 @@ class FittedModel(Protocol):
 
         Returns:
             One row per asset, instant and step: asset, ts (the instant), step (1..horizon, hours), p_unwind (calibrated
-            probability, the same on all steps of one forecast), and for target in (log_return, log_oi) and each level
+            probability), p_unwind_base (share of hours in which the event came in the training window; both the same on
+            all steps of one forecast), and for target in (log_return, log_oi) and each level
             the hourly log change's quantile as f"{target}_q{100*level:02.0f}".
         """
         ...

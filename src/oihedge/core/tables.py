@@ -73,9 +73,12 @@ QUARANTINE = _table(
 FEATURES = _table("features", "spec asset ts", {"spec": _S, "asset": _S, "ts": UTC_TIME}, open=True)
 """One row per asset and hour; spec is the digest of the feature settings, whose columns features.columns() lists."""
 FORECASTS = _table(
-    "forecasts", "model asset ts", {"model": _S, "asset": _S, "ts": UTC_TIME, "p_unwind": _F}, "p_unwind"
+    "forecasts",
+    "model asset ts",
+    {"model": _S, "asset": _S, "ts": UTC_TIME, "p_unwind": _F, "p_unwind_base": _F},
+    "p_unwind p_unwind_base",
 )
-"""What a model said live about one asset at ts."""
+"""What a model (name/version) said about one asset at ts when a decision asked it."""
 DECISION_INPUTS = _table("decision_inputs", "decision_id", {"decision_id": _S, "as_of": UTC_TIME, "inputs": _S})
 """What a decision is made from (settings, versions, positions, markets, model, tier state); written before it."""
 DECISIONS = _table(

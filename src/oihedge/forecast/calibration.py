@@ -61,16 +61,19 @@ def fit_event_score(
 
 @dataclass(frozen=True)
 class Calibration:
-    """logit(p) = mean(centers) + intercept + slopes . (views - centers); or `base_rate` when that is set."""
+    """logit(p) = mean(centers) + intercept + slopes . (views - centers); p = `base_rate` where `told` is False."""
 
     intercept: float = 0.0
     slopes: tuple[float, ...] = (0.5, 0.5)
     centers: tuple[float, ...] = (0.0, 0.0)
-    base_rate: float | None = None
+    base_rate: float = 0.0
+    """Share of unwinds among the training instants."""
+    told: bool = True
+    """Whether the calibration block held both outcomes."""
 
     def apply(self, views: Floats) -> Floats:
         """Return calibrated probabilities for the views' log-odds (forecasts, views)."""
-        if self.base_rate is not None:
+        if not self.told:
             return np.full(len(views), self.base_rate)
         centers = np.asarray(self.centers)
         return expit(centers.mean() + self.intercept + (views - centers) @ np.asarray(self.slopes))
@@ -89,14 +92,14 @@ def fit_calibration(views: Floats, event: Mask, *, effective: float, base_rate: 
         base_rate: share of unwinds in the training window.
     """
     if not event.any() or event.all():
-        return Calibration(base_rate=float(base_rate))
+        return Calibration(base_rate=base_rate, told=False)
     centers, count = views.mean(axis=0), views.shape[1]
     offset = np.full(len(views), centers.mean())
     mean = np.r_[0.0, np.full(count, 1 / count)]
     priors = np.r_[INTERCEPT_SD, np.full(count, SLOPE_SD)]
     beta = _ridge(views - centers, event, offset, effective, mean, priors)
     slopes = tuple(float(max(slope, 0.0)) for slope in beta[1:])
-    return Calibration(float(beta[0]), slopes, tuple(float(center) for center in centers))
+    return Calibration(float(beta[0]), slopes, tuple(float(center) for center in centers), base_rate)
 
 
 def _ridge(x: Floats, event: Mask, offset: Floats, effective: float, mean: Floats, spread: Floats) -> Floats:

@@ -59,7 +59,7 @@ def wanted_rows(panel: Panel, known: Sequence[str], shape: tuple[int, int], at: 
 
 
 def forecast_frame(
-    panel: Panel, rows: Ints, quantiles: Floats, levels: Sequence[float], p_unwind: Floats
+    panel: Panel, rows: Ints, quantiles: Floats, levels: Sequence[float], p_unwind: Floats, base_rate: float
 ) -> pl.DataFrame:
     """Lay forecasts out as one row per asset, instant and step.
 
@@ -69,6 +69,7 @@ def forecast_frame(
         quantiles: (forecasts, targets, steps, levels), rising along the last axis, in hourly log changes.
         levels: probabilities of the quantiles.
         p_unwind: (forecasts,).
+        base_rate: share of unwinds among the training instants of all assets.
     """
     count, _, steps, _ = quantiles.shape
     values = quantiles.transpose(0, 2, 1, 3).reshape(count * steps, -1)
@@ -79,6 +80,7 @@ def forecast_frame(
             "ts": pl.Series(np.repeat(panel.hour[rows] * _HOUR_US, steps)).cast(UTC_TIME),
             "step": np.tile(np.arange(1, steps + 1, dtype=np.int64), count),
             "p_unwind": np.repeat(p_unwind, steps),
+            "p_unwind_base": np.full(count * steps, base_rate),
             **{name: values[:, i] for i, name in enumerate(quantile_columns(levels))},
         }
     )

@@ -60,7 +60,7 @@ class TftModel:
         rows = wanted_rows(panel, self.known, self.shape, at)
         quantiles = self.quantiles(panel, rows)
         p_unwind = self.calibration.apply(self.views(panel, rows, quantiles))
-        return forecast_frame(panel, rows, quantiles, self.scenarios.levels, p_unwind)
+        return forecast_frame(panel, rows, quantiles, self.scenarios.levels, p_unwind, self.calibration.base_rate)
 
     def views(self, panel: Panel, rows: Ints, quantiles: Floats) -> Floats:
         """Return the two views on an unwind as log-odds (forecasts, 2): the paths' share, and the score."""
@@ -116,7 +116,11 @@ class TftModel:
                 scenarios=Scenarios(correlation, tuple(drawn["levels"]), drawn["paths"], shape[1], drawn["seed"]),
                 score=EventScore(score["intercept"], tuple(score["weights"])),
                 calibration=Calibration(
-                    pooled["intercept"], tuple(pooled["slopes"]), tuple(pooled["centers"]), pooled["base_rate"]
+                    pooled["intercept"],
+                    tuple(pooled["slopes"]),
+                    tuple(pooled["centers"]),
+                    float(pooled["base_rate"]),
+                    bool(pooled["told"]),
                 ),
                 known=tuple(description["known"]),
                 shape=shape,

@@ -92,9 +92,10 @@ def _calibrate(
     calibration = fit_calibration(
         joint.views(panel, rows, quantiles), label[rows], effective=effective, base_rate=base_rate
     )
-    told = calibration.base_rate is None
     return replace(joint, calibration=calibration), {
-        "p_unwind": "calibrated" if told else "base rate: the calibration block does not hold both outcomes",
+        "p_unwind": "calibrated"
+        if calibration.told
+        else "base rate: the calibration block does not hold both outcomes",
         "base_rate": base_rate,
         "calibration_forecasts": len(rows),
         "calibration_events": int(label[rows].sum()),

@@ -164,6 +164,7 @@ def _hedge(
         "baseline": _number(settings.baseline),
         "tier": told.get("tier"),
         "p_unwind": _number(told.get("p_unwind")),
+        "p_unwind_base": _number(told.get("p_unwind_base")),
         "p_unwind_horizon_h": inputs.horizon_h,
         "signals": {name: _number(told.get(name)) for name in SIGNALS},
         "confirmations": list(told.get("confirmations") or ()),

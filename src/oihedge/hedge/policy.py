@@ -19,7 +19,7 @@ from oihedge.hedge.tiers import next_tier
 _STEPPED = ("ts", "volatility", "depth", "confirmations", "calm", "problems")
 _DECIDED = (
     *("asset", "ts", "available_at", "ratio", "tier", "hold", "reasons"),
-    *(*signals.SIGNALS, "volatility", "confirmations", "oi_leader"),
+    *(*signals.SIGNALS, "p_unwind_base", "volatility", "confirmations", "oi_leader"),
 )
 
 
@@ -44,7 +44,8 @@ def decide(
 
     Args:
         features: asset, ts, available_at and feature columns, in any order.
-        forecasts: asset, ts, p_unwind; None gives the model-free rule: p_unwind is then out of the confirmations.
+        forecasts: asset, ts, p_unwind, p_unwind_base; None gives the model-free rule: p_unwind is then out of the
+            confirmations.
         settings: thresholds, tiers, sizing, limits.
         state: per asset where to go on; rows at or before its ts are skipped. Without one an asset starts at the
             baseline.

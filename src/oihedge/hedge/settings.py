@@ -56,7 +56,8 @@ class Signals(Settings):
     funding_z_exit: float
     squeeze_confirms: bool
     """Whether crowded shorts (funding_z at or below -funding_z while open interest is built up) confirm too."""
-    p_unwind: Thresholds
+    p_unwind_lift: Thresholds
+    """p_unwind over the share of hours in which the event came in the model's own training window."""
     altcoin_factor: Annotated[float, Field(ge=1)]
     majors: tuple[str, ...]
 
@@ -64,8 +65,8 @@ class Signals(Settings):
     def _order(self) -> Self:
         if self.funding_z_exit > self.funding_z:
             raise ValueError(f"funding_z_exit {self.funding_z_exit} is above funding_z {self.funding_z}")
-        if self.p_unwind.extreme > 1:
-            raise ValueError(f"p_unwind.extreme {self.p_unwind.extreme} is no probability")
+        if self.p_unwind_lift.enter < 1:
+            raise ValueError(f"p_unwind_lift.enter {self.p_unwind_lift.enter} would confirm what is usual")
         return self
 
 

@@ -19,9 +19,13 @@ SOURCES: Mapping[str, str] = {
 """Signal to the column it is read from."""
 SIGNALS = tuple(SOURCES)
 REQUIRED = ("spot_price", "volatility", "oi_divergence")
+_FORECAST = ("p_unwind", "p_unwind_base")
 _OPTIONAL = ("oi_divergence_rank", "n_oi_venues", "n_oi_tracked", "venue_divergence", "oi_price_gap_z", "funding_z")
-_MOST_LIKELY = 0.95
-"""An altcoin's farther threshold on a probability stays below certainty."""
+_RAREST, _MOST_LIKELY = 0.01, 0.95
+"""A base rate counts as at least this, so that next to nothing is no multiple of nothing; a threshold at most this, so
+that certainty always reaches it."""
+
+_MOST = 0.5
 
 
 def read(features: pl.DataFrame, forecasts: pl.DataFrame | None, settings: Hedge) -> pl.DataFrame:
@@ -30,14 +34,15 @@ def read(features: pl.DataFrame, forecasts: pl.DataFrame | None, settings: Hedge
     Args:
         features: asset, ts, available_at and feature columns; a signal whose column is not there is not configured and
             drops out of the confirmations.
-        forecasts: asset, ts, p_unwind; None: decide without a model.
+        forecasts: asset, ts, p_unwind, p_unwind_base; None: decide without a model.
         settings: thresholds.
 
     Returns:
         Sorted by asset and ts: asset, ts, available_at, one Float64 column per signal (oi_price_gap and funding_stress
-        as z-scores; null: not known), volatility, oi_leader, confirmations (names of the signals that confirm), depth
-        (0..3, of the deeper of oi_divergence and p_unwind), calm (divergence, funding and p_unwind have normalised),
-        problems (why the row cannot be decided on) and notes (what is missing or risky but does not stop it).
+        as z-scores; null: not known), p_unwind_base, volatility, oi_leader, confirmations (names of the signals that
+        confirm), depth (0..3, of the deeper of oi_divergence and p_unwind), calm (divergence, funding and p_unwind have
+        normalised), problems (why the row cannot be decided on) and notes (what is missing or risky but does not stop
+        it).
 
     Raises:
         SchemaError: if a required column is missing.
@@ -55,24 +60,27 @@ def read(features: pl.DataFrame, forecasts: pl.DataFrame | None, settings: Hedge
         _names(_notes(settings.signals, given), "notes"),
     )
     values = [pl.col(source).alias(name) for name, source in SOURCES.items()]
-    told = ["volatility", "oi_leader", "confirmations", "depth", "calm", "problems", "notes"]
+    told = ["p_unwind_base", "volatility", "oi_leader", "confirmations", "depth", "calm", "problems", "notes"]
     return rows.select("asset", "ts", "available_at", *values, *told)
 
 
 def _prepared(features: pl.DataFrame, forecasts: pl.DataFrame | None) -> pl.DataFrame:
-    wanted = ("asset", "ts", "available_at", *REQUIRED)
-    missing = [name for name in wanted if name not in features.columns]
-    if missing:
-        raise SchemaError(
-            f"feature rows lack column {missing[0]!r}", expected=", ".join(wanted), got=", ".join(features.columns)
-        )
+    _require(features, ("asset", "ts", "available_at", *REQUIRED), "feature rows")
     numbers = [_finite(features, name) for name in (*REQUIRED, *_OPTIONAL)]
     leader = pl.col("oi_leader") if "oi_leader" in features.columns else pl.lit(None, pl.String).alias("oi_leader")
     rows = features.select("asset", "ts", "available_at", *numbers, leader).sort("asset", "ts")
     if forecasts is None:
-        return rows.with_columns(pl.lit(None, pl.Float64).alias("p_unwind"))
-    told = forecasts.select("asset", pl.col("ts").cast(rows.schema["ts"]), _finite(forecasts, "p_unwind"))
+        return rows.with_columns(pl.lit(None, pl.Float64).alias(name) for name in _FORECAST)
+    _require(forecasts, ("asset", "ts", *_FORECAST), "forecasts")
+    numbers = [_finite(forecasts, name) for name in _FORECAST]
+    told = forecasts.select("asset", pl.col("ts").cast(rows.schema["ts"]), *numbers)
     return rows.join(told.unique(["asset", "ts"], keep="first", maintain_order=True), on=["asset", "ts"], how="left")
+
+
+def _require(frame: pl.DataFrame, names: tuple[str, ...], what: str) -> None:
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise SchemaError(f"{what} lack column {missing[0]!r}", expected=", ".join(names), got=", ".join(frame.columns))
 
 
 def _finite(frame: pl.DataFrame, name: str) -> pl.Expr:
@@ -111,12 +119,13 @@ def _divergence_depth(signals: Signals) -> pl.Expr:
     return modes[signals.oi_divergence_mode]
 
 
-def _probable(level: float) -> pl.Expr:
-    return pl.min_horizontal(level * pl.col("far"), pl.lit(max(level, _MOST_LIKELY)))
+def _probable(lift: float) -> pl.Expr:
+    usual = pl.col("p_unwind_base").clip(lower_bound=_RAREST)
+    return (lift * usual * pl.col("far")).clip(upper_bound=_MOST_LIKELY)
 
 
 def _p_unwind_depth(signals: Signals) -> pl.Expr:
-    levels = signals.p_unwind
+    levels = signals.p_unwind_lift
     return _steps(pl.col("p_unwind"), (_probable(levels.enter), _probable(levels.deep), _probable(levels.extreme)))
 
 
@@ -149,7 +158,7 @@ def _calm(signals: Signals, given: set[str]) -> pl.Expr:
     if "funding_stress" in given:
         rules.append(pl.col("funding_z") < signals.funding_z_exit * far)
     if "p_unwind" in given:
-        rules.append(pl.col("p_unwind") < _probable(signals.p_unwind.exit))
+        rules.append(pl.col("p_unwind") < _probable(signals.p_unwind_lift.exit))
     return pl.all_horizontal(rules).fill_null(False)
 
 
@@ -159,7 +168,7 @@ def _problems(settings: Hedge, with_model: bool) -> dict[str, pl.Expr]:
     quorum = pl.min_horizontal(pl.lit(float(settings.quorum)), pl.col("n_oi_tracked"))
     problems["no_quorum"] = (pl.col("n_oi_venues") < quorum).fill_null(True)
     if with_model:
-        problems["forecast_nan"] = pl.col("p_unwind").is_null()
+        problems["forecast_nan"] = pl.any_horizontal(pl.col(name).is_null() for name in _FORECAST)
     return problems
 
 
@@ -184,6 +193,9 @@ def firing_rates(rows: pl.DataFrame) -> dict[str, float]:
     return rates
 
 
-def silent_signals(rates: Mapping[str, float]) -> list[str]:
-    """Return one warning for each signal that never fired."""
-    return [f"signal {name} never fires: its threshold may not fit this market" for name in rates if rates[name] == 0]
+def ill_fitting_signals(rates: Mapping[str, float]) -> list[str]:
+    """Return one warning for each signal that never confirmed, or did in most hours and so tells next to nothing."""
+    often = {name: f"confirms in {rate:.0%} of the hours" for name, rate in rates.items() if rate > _MOST}
+    never = {name: "never fires" for name, rate in rates.items() if rate == 0}
+    said = {**often, **never}
+    return [f"signal {name} {said[name]}: its threshold may not fit this market" for name in rates if name in said]

@@ -23,7 +23,7 @@ from oihedge.features.calendar import with_calendar
 from oihedge.features.labels import unwind_label
 from oihedge.forecast.fit import fit
 from oihedge.hedge.policy import decide
-from oihedge.hedge.signals import firing_rates, silent_signals
+from oihedge.hedge.signals import firing_rates, ill_fitting_signals
 from oihedge.jobs.featuring import FeatureSet, features, keep, market_frames
 
 
@@ -176,7 +176,7 @@ def _report(
     config: Config, as_of: datetime, evaluated: Evaluated, feature_set: FeatureSet, version: int
 ) -> EvaluateReport:
     rates = firing_rates(evaluated.decisions)
-    warnings = [*silent_signals(rates), *_late(config, feature_set.past)]
+    warnings = [*ill_fitting_signals(rates), *_late(config, feature_set.past)]
     return EvaluateReport(
         as_of, config.run.label, config.run.price_label, evaluated.oos_days, config.forecast.model,
         tuple(evaluated.rows()), plain(evaluated.scores), rates, tuple(warnings),

@@ -17,7 +17,7 @@ from oihedge.config import Config
 from oihedge.core.clock import HOUR, iso
 from oihedge.core.errors import DataError, ModelError
 from oihedge.core.hashing import canonical_json, code_version, digest
-from oihedge.core.tables import MARKET_TABLES
+from oihedge.core.tables import MARKET_TABLES, UTC_TIME
 from oihedge.core.types import MarketSpec, ModelRef, Position, TierState
 from oihedge.hedge import decision, policy
 from oihedge.hedge.positions import read_markets, read_positions
@@ -86,13 +86,15 @@ def run(config: Config, *, as_of: datetime) -> HedgeReport:
             "available_at": as_of,
         }
         lake.append("derived", "decision_inputs", pl.DataFrame([row]), now=as_of)
-        payload, state = make(lake, config, inputs)
-        document = json.loads(payload)
+        answer = make(lake, config, inputs)
+        payload, document = answer.payload, json.loads(answer.payload)
         made = {
             "decision_id": inputs.decision_id, "portfolio": document["portfolio"], "as_of": as_of,
-            "status": document["status"], "payload": payload.decode(), "state": canonical_json(state),
+            "status": document["status"], "payload": payload.decode(), "state": canonical_json(answer.state),
             "available_at": as_of,
         }  # fmt: skip
+        if inputs.model:
+            lake.append("derived", "forecasts", _kept_forecasts(inputs.model, answer.forecasts, as_of), now=as_of)
         lake.append("derived", "decisions", pl.DataFrame([made]), now=as_of + _at_once(lake, as_of))
     else:
         payload = known.encode()
@@ -122,8 +124,17 @@ def gather(lake: Lake, config: Config, as_of: datetime) -> Inputs:
     )
 
 
-def make(lake: Lake, config: Config, inputs: Inputs) -> tuple[bytes, dict[str, Any]]:
-    """Make the decision from its inputs: its bytes, and where the tier machines stand afterwards."""
+@dataclass(frozen=True)
+class Answer:
+    """The decision's bytes, where the tier machines stand afterwards, and the newest forecast of each asset."""
+
+    payload: bytes
+    state: dict[str, Any]
+    forecasts: pl.DataFrame
+
+
+def make(lake: Lake, config: Config, inputs: Inputs) -> Answer:
+    """Make the decision from its inputs, and write nothing."""
     as_of = datetime.fromisoformat(inputs.as_of)
     state = {asset: _state(value) for asset, value in inputs.state.items()}
     begin = min((one.ts for one in state.values()), default=as_of - WARM_UP)
@@ -157,7 +168,13 @@ def make(lake: Lake, config: Config, inputs: Inputs) -> tuple[bytes, dict[str, A
         config.hedge,
     )
     decision.validate(document)
-    return decision.to_bytes(document), {asset: _plain(one) for asset, one in decided.state.items()}
+    after = {asset: _plain(one) for asset, one in decided.state.items()}
+    return Answer(decision.to_bytes(document), after, decided.rows.select("asset", "ts", "p_unwind", "p_unwind_base"))
+
+
+def _kept_forecasts(model: dict[str, Any], forecasts: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    name = f"{model['name']}/{model['version']}"
+    return forecasts.with_columns(model=pl.lit(name), available_at=pl.lit(as_of, UTC_TIME))
 
 
 def publish(path: Path, payload: bytes) -> Path:
@@ -236,8 +253,9 @@ def _forecasts(lake: Lake, config: Config, inputs: Inputs, rows: pl.DataFrame, d
         model = WithCalendar(load(open_registry(config).model_folder(reference)), config)
         forecasts = model.predict(rows, instants).filter(pl.col("step") == config.forecast.horizon_h)
     except (ModelError, DataError):
-        return due.select("asset", "ts", p_unwind=pl.lit(None, pl.Float64))
-    return forecasts.select("asset", "ts", "p_unwind")
+        unknown = pl.lit(None, pl.Float64)
+        return due.select("asset", "ts", p_unwind=unknown, p_unwind_base=unknown)
+    return forecasts.select("asset", "ts", "p_unwind", "p_unwind_base")
 
 
 def _prices(rows: pl.DataFrame) -> dict[str, float]:

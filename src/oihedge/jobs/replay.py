@@ -46,8 +46,7 @@ def run(config: Config, decision_id: str) -> ReplayReport:
         )
     inputs = Inputs(**json.loads(stored["inputs"].item()))
     then = Config.model_validate_json(json.dumps({**inputs.config, "home": str(config.home)}))
-    payload, _ = make(lake, then, inputs)
-    same = payload.decode() == made["payload"].item()
+    same = make(lake, then, inputs).payload.decode() == made["payload"].item()
     now = code_version(__version__)
     note = "" if inputs.code_version == now else f"made by code {inputs.code_version}, replayed by {now}"
     return ReplayReport(decision_id, same, made["status"].item(), note)

@@ -192,7 +192,7 @@ def _leakage(config: Config, assessment: Assessment) -> int:
     window = rows.filter(pl.col("ts") >= fold.test_start - timedelta(days=20), pl.col("ts") < fold.test_end)
     span = fold.test_end - fold.test_start
     at = [fold.test_start + HOUR * round(span / HOUR * share) for share in (0.25, 0.5, 0.75)]
-    known = _horizon(config, evaluated.forecasts).select("asset", "ts", "p_unwind")
+    known = _horizon(config, evaluated.forecasts)
     return leakage_probe(
         window, at, predict=model.predict, decide=lambda some: decisions_of(config, some, known),
         known=known_columns(config.features), seed=config.forecast.seed,

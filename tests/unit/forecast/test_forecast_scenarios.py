@@ -93,7 +93,7 @@ def test_calibration_hardly_moves_on_few_independent_forecasts():
 @pytest.mark.parametrize("event", [np.zeros(50, bool), np.ones(50, bool)])
 def test_without_both_outcomes_the_base_rate_stands_in(event):
     calibration = fit_calibration(log_odds(np.linspace(0.1, 0.4, 50)), event, effective=50, base_rate=0.07)
-    assert calibration == Calibration(base_rate=0.07)
+    assert calibration == Calibration(base_rate=0.07, told=False)
     np.testing.assert_array_equal(calibration.apply(np.zeros((2, 2))), [0.07, 0.07])
 
 

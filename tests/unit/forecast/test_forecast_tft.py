@@ -34,7 +34,7 @@ def test_a_forecast_has_the_protocols_shape_and_rising_quantiles(tft, features):
     at = [features["ts"][600], features["ts"][601]]
     forecast = tft.predict(features, at)
     assert forecast.columns == [
-        "asset", "ts", "step", "p_unwind", "log_return_q10", "log_return_q50", "log_return_q90",
+        "asset", "ts", "step", "p_unwind", "p_unwind_base", "log_return_q10", "log_return_q50", "log_return_q90",
         "log_oi_q10", "log_oi_q50", "log_oi_q90",
     ]  # fmt: skip
     assert forecast.height == 2 * 2 * 4

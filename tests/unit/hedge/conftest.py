@@ -37,9 +37,9 @@ def _shipped() -> str:
 
 
 def hedge_settings(**changes: Any) -> Hedge:
-    """The shipped settings with dotted names changed (`limits__max_ratio=1.2`), p_unwind's levels fixed."""
+    """The shipped settings with dotted names changed (`limits__max_ratio=1.2`) and p_unwind's lifts fixed."""
     raw = json.loads(_shipped())
-    raw["signals"]["p_unwind"] = {"enter": 0.20, "deep": 0.35, "extreme": 0.50, "exit": 0.12}
+    raw["signals"]["p_unwind_lift"] = {"enter": 2.0, "deep": 3.5, "extreme": 5.0, "exit": 1.2}
     for name, value in changes.items():
         *path, last = name.split("__")
         place = raw

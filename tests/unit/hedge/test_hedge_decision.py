@@ -125,7 +125,9 @@ def test_the_age_limit_is_inclusive(settings: Any, make_rows: Any) -> None:
 
 def test_a_forecast_that_is_no_number_holds(settings: Any, make_rows: Any) -> None:
     rows = features(make_rows)
-    forecasts = rows.select("asset", "ts", p_unwind=pl.when(pl.col("asset") == "ETH").then(float("nan")).otherwise(0.1))
+    forecasts = rows.select(
+        "asset", "ts", p_unwind=pl.when(pl.col("asset") == "ETH").then(float("nan")).otherwise(0.1), p_unwind_base=0.1
+    )
     told = newest(rows, forecasts, settings, {}).rows
     document = decided(
         inputs_of(rows, settings, newest=told, reasons=(), model=ModelRef("oihedge", "3", "r")), settings

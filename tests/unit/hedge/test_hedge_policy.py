@@ -134,7 +134,7 @@ def test_a_missing_required_input_holds_tier_and_ratio(missing: str, settings: A
 
 def test_the_rule_and_the_policy_differ_by_the_forecast_alone(settings: Any, make_rows: Any) -> None:
     rows = make_rows({}, {}, {})
-    forecasts = rows.select("asset", "ts", p_unwind=pl.Series([0.1, 0.4, 0.4]))
+    forecasts = rows.select("asset", "ts", p_unwind=pl.Series([0.1, 0.4, 0.4]), p_unwind_base=0.1)
     assert decide(rows, forecasts, settings, {}).rows["tier"].to_list() == [0, 2, 2]
     assert decide(rows, None, settings, {}).rows["tier"].to_list() == [0, 0, 0]
 
@@ -198,7 +198,7 @@ def test_no_input_drives_the_ratio_out_of_bounds_or_faster_than_max_change(
     names = ("volatility", "oi_divergence", "oi_divergence_rank", "funding_z", "venue_divergence")
     asset = "NEAR" if altcoin else "BTC"
     rows = make_rows(*[dict(zip(names, values, strict=True)) for values in hours], asset=asset)
-    forecasts = rows.select("asset", "ts", p_unwind="funding_z")
+    forecasts = rows.select("asset", "ts", p_unwind="funding_z", p_unwind_base=0.1)
     state = {asset: TierState(START.replace(year=2024), 2, ratio)}
     decided = decide(rows, forecasts, settings, state).rows
     before = ratio if math.isfinite(ratio) else settings.baseline

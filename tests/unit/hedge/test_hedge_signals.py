@@ -6,15 +6,16 @@ import polars as pl
 import pytest
 
 from oihedge.core.errors import SchemaError
-from oihedge.hedge.signals import SIGNALS, firing_rates, read, silent_signals
+from oihedge.hedge.signals import SIGNALS, firing_rates, ill_fitting_signals, read
 
 
 def first(features: pl.DataFrame, forecasts: pl.DataFrame | None, settings: Any) -> dict[str, Any]:
     return read(features, forecasts, settings).row(0, named=True)
 
 
-def forecast(features: pl.DataFrame, p_unwind: float | None) -> pl.DataFrame:
-    return features.select("asset", "ts", pl.lit(p_unwind, pl.Float64).alias("p_unwind"))
+def forecast(features: pl.DataFrame, p_unwind: float | None, usual: float = 0.1) -> pl.DataFrame:
+    told = {"p_unwind": p_unwind, "p_unwind_base": usual}
+    return features.select("asset", "ts", **{name: pl.lit(value, pl.Float64) for name, value in told.items()})
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_a_signal_confirms_at_its_threshold(
     assert row["problems"] == []
 
 
-@pytest.mark.parametrize(("p", "depth"), [(0.19, 0), (0.2, 1), (0.35, 2), (0.5, 3), (1.0, 3)])
+@pytest.mark.parametrize(("p", "depth"), [(0.19, 0), (0.2, 1), (0.36, 2), (0.5, 3), (1.0, 3)])
 def test_p_unwind_confirms_only_with_a_model(p: float, depth: int, settings: Any, make_rows: Any) -> None:
     rows = make_rows({})
     with_model = first(rows, forecast(rows, p), settings)
@@ -55,6 +56,24 @@ def test_p_unwind_confirms_only_with_a_model(p: float, depth: int, settings: Any
     without = first(rows, None, settings)
     assert without["confirmations"] == []
     assert without["notes"] == ["missing_signal:p_unwind"]
+
+
+@pytest.mark.parametrize(
+    ("usual", "p", "depth"),
+    [(0.05, 0.09, 0), (0.05, 0.11, 1), (0.05, 0.3, 3), (0.3, 0.5, 0), (0.3, 0.61, 1), (0.3, 0.94, 1), (0.3, 0.95, 3),
+     (0.0, 0.0, 0), (0.0, 0.019, 0), (0.0, 0.021, 1), (None, 0.5, 0), (0.05, None, 0)],
+)  # fmt: skip
+def test_p_unwind_enters_as_a_multiple_of_what_is_usual(
+    usual: Any, p: float | None, depth: int, settings: Any, make_rows: Any
+) -> None:
+    rows = make_rows({})
+    assert first(rows, forecast(rows, p, usual), settings)["depth"] == depth
+
+
+def test_forecasts_without_their_base_rate_are_refused(settings: Any, make_rows: Any) -> None:
+    rows = make_rows({})
+    with pytest.raises(SchemaError, match="forecasts lack column 'p_unwind_base'"):
+        read(rows, forecast(rows, 0.2).drop("p_unwind_base"), settings)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +89,7 @@ def test_an_altcoin_needs_half_as_much_again(column: str, value: float, settings
 
 def test_an_altcoins_extreme_probability_can_still_be_reached(make_settings: Any, make_rows: Any) -> None:
     rows = make_rows({}, asset="NEAR")
-    certain = make_settings(signals__p_unwind={"enter": 0.5, "deep": 0.8, "extreme": 0.9, "exit": 0.1})
+    certain = make_settings(signals__p_unwind_lift={"enter": 5.0, "deep": 8.0, "extreme": 9.0, "exit": 1.0})
     assert first(rows, forecast(rows, 0.97), certain)["depth"] == 3
 
 
@@ -170,11 +189,17 @@ def test_firing_rates_name_the_signal_that_never_fires(settings: Any, make_rows:
     rows = read(make_rows({"funding_z": 3.0}, {}, {"funding_z": None}, {}), None, settings)
     rates = firing_rates(rows)
     assert rates == {"oi_divergence": 0, "venue_divergence": 0, "oi_price_gap": 0, "funding_stress": 1 / 3}
-    assert len(silent_signals(rates)) == 3
-    assert "venue_divergence never fires" in silent_signals(rates)[1]
+    assert len(ill_fitting_signals(rates)) == 3
+    assert "venue_divergence never fires" in ill_fitting_signals(rates)[1]
     assert set(SIGNALS) - set(rates) == {"p_unwind"}
 
 
 def test_a_missing_required_column_is_named(settings: Any, make_rows: Any) -> None:
     with pytest.raises(SchemaError, match="lack column 'volatility'"):
         read(make_rows({}).drop("volatility"), None, settings)
+
+
+def test_a_signal_that_nearly_always_confirms_is_named_too() -> None:
+    assert ill_fitting_signals({"p_unwind": 0.51, "oi_price_gap": 0.5, "funding_stress": 0.01}) == [
+        "signal p_unwind confirms in 51% of the hours: its threshold may not fit this market"
+    ]
