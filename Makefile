@@ -53,12 +53,20 @@ test: venv ## The tests, with coverage
 	@$(RUN)/python -m pytest -m "not long" -n $(WORKERS) --maxprocesses 4 --dist loadscope --cov --cov-report=term $(ARGS)
 
 .PHONY: test-long
-test-long: venv ## The long tests: browser, processes killed half-way
-	@$(RUN)/python -m pytest -m long $(ARGS)
+test-long: venv ## The long tests: browser, processes killed half-way, then thousands of random payloads
+	@$(RUN)/python -m pytest -m long tests/integration tests/unit tests/faults $(ARGS)
 
 .PHONY: bench-simulator
 bench-simulator: venv ## Seconds for a year of the embedded market
 	@$(RUN)/python benchmarks/simulator.py
+
+.PHONY: bench-ingest
+bench-ingest: venv ## Rows per second to validated Delta rows beside bare ccxt, and memory (some 15 minutes)
+	@$(RUN)/python benchmarks/ingest.py
+
+.PHONY: bench-features
+bench-features: venv ## Features over 40 million minute rows: seconds and memory
+	@$(RUN)/python benchmarks/features.py
 
 .PHONY: lint
 lint: venv ## Style, types and the borders between the rooms

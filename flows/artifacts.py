@@ -32,6 +32,17 @@ def show_rows(config: Config, report: Mapping[str, Any], key: str = "rows-by-ven
     show_note(config, key, "Rows by venue", parts)
 
 
+def show_quorum(config: Config, venues: Sequence[Mapping[str, Any]]) -> None:
+    """Keep which venue was set aside or silent, and where there is no majority; an empty list says that all agree."""
+    parts = told(venues) if venues else ["No venue was set aside or silent."]
+    show_note(config, "venues-set-aside", "Venues against one another", parts)
+
+
+def told(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write lines that may have different columns as one markdown table."""
+    return [markdown_table(lines, tuple(dict.fromkeys(name for line in lines for name in line)))]
+
+
 def show_strategies(config: Config, report: Mapping[str, Any]) -> None:
     """Keep the strategy table, with the days it stands on."""
     title = f"Strategies, {report['oos_days']:g} days out of sample, price: {report['price_label']}"

@@ -84,9 +84,12 @@ def telling(progress: Progress) -> Iterator[None]:
         _progress.reset(token)
 
 
-def progress(done: int, total: int, what: str) -> None:
-    """Tell whoever listens (see `telling`) how far the work is."""
-    _progress.get()(done, total, what)
+def progress(done: int, total: int, what: str, lane: str = "") -> None:
+    """Tell whoever listens (see `telling`) how far the work is; `lane` names which of several works side by side."""
+    if lane:
+        _progress.get()(done, total, what, lane)
+    else:
+        _progress.get()(done, total, what)
 
 
 def begin(what: str) -> None:

@@ -12,9 +12,11 @@ from prefect.tasks import exponential_backoff
 from flows import artifacts, corridor
 from flows.naming import run_name
 from oihedge.config import Config
+from oihedge.core.errors import OihedgeError
 from oihedge.core.settings import Instant
 from oihedge.jobs import bootstrap as first_start
 from oihedge.jobs import ingest as job
+from oihedge.jobs import inputs as other_inputs
 
 
 @task(name="write and import archives", cache_policy=NO_CACHE, persist_result=False)
@@ -36,6 +38,19 @@ def bootstrap(config: Config, as_of: datetime) -> dict[str, Any] | None:
 def fetch(config: Config, as_of: datetime, market_url: str | None) -> dict[str, Any]:
     """Fetch every venue from where the lake stops."""
     return job.run(config, as_of=as_of, market_url=market_url, progress=corridor.progress).as_dict()
+
+
+@task(
+    name="fetch other inputs",
+    retries=1,
+    retry_delay_seconds=10,
+    retry_condition_fn=corridor.outside_world,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def fetch_inputs(config: Config, as_of: datetime, market_url: str | None) -> dict[str, Any]:
+    """Fetch on-chain figures, sentiment and events; a source that fails is a line in the report."""
+    return other_inputs.run(config, as_of=as_of, market_url=market_url, progress=corridor.progress).as_dict()
 
 
 @flow(name="ingest", flow_run_name=run_name, persist_result=False)
@@ -62,7 +77,18 @@ def ingest(
             if past is not None:
                 artifacts.show_rows(config, past, key="archive-rows")
         report = fetch(config, visit.as_of, market_url if as_of is None else None)
-        for failure in report["failures"]:
+        failures = [*report["failures"], *_others(config, visit.as_of, market_url if as_of is None else None)]
+        for failure in failures:
             get_run_logger().warning("%s", failure)
         artifacts.show_rows(config, report)
         return report
+
+
+def _others(config: Config, as_of: datetime, market_url: str | None) -> list[str]:
+    """Read the other inputs where the settings want them, and return what failed; no venue's rows depend on them."""
+    if not config.market.inputs.enabled:
+        return []
+    try:
+        return list(fetch_inputs(config, as_of, market_url)["failures"])
+    except OihedgeError as error:
+        return [str(error)]

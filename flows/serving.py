@@ -15,10 +15,11 @@ from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 
 from flows import corridor
-from flows.backfill import backfill
+from flows.backfill import backfill, refill
 from flows.cycle import cycle
 from flows.hedge import hedge
 from flows.ingest import ingest
+from flows.maintain import maintain
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.validate import validate
@@ -26,14 +27,14 @@ from oihedge.config import Config
 from oihedge.core.errors import BusyError
 from oihedge.jobs.lease import lease
 
-LEASES = ("ingest", "validate", "retrain", "promote", "hedge", "cycle")
+LEASES = ("ingest", "validate", "retrain", "promote", "hedge", "maintain", "cycle")
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
 
 
 def deployments(
     config: Config, *, overrides: tuple[str, ...], experiment: str | None, market_url: str | None
 ) -> list[RunnerDeployment]:
-    """Return every flow as a deployment of this home: four on the crons of conf/schedule/ (UTC), the rest on demand."""
+    """Return every flow as a deployment of this home: five on the crons of conf/schedule/ (UTC), the rest on demand."""
     common = {"overrides": list(overrides), "experiment": experiment, "home": str(config.home)}
     market = {**common, "market_url": market_url}
     plan: tuple[tuple[Flow[Any, Any], str | None, dict[str, Any]], ...] = (
@@ -41,8 +42,10 @@ def deployments(
         (validate, config.schedule.validation, common),
         (retrain, config.schedule.retrain, {**common, "promote_after": True}),
         (hedge, config.schedule.hedge, common),
+        (maintain, config.schedule.maintenance, common),
         (promote, None, common),
         (backfill, None, market),
+        (refill, None, market),
         (cycle, None, common),
     )
     return [_deployment(config, flow, cron, parameters) for flow, cron, parameters in plan]

@@ -41,6 +41,9 @@ def validate(
         report = judge(visit.config, visit.as_of)
         artifacts.show_table(visit.config, "quality", f"Quality: {report['share_good']:.2%} good", report["rows"])
         artifacts.show_table(visit.config, "expectations", "Expectations", report["checks"])
+        artifacts.show_quorum(visit.config, report["venues"])
+        if report["feeds"]:
+            artifacts.show_note(visit.config, "feeds", "Gaps and stale series", artifacts.told(report["feeds"]))
         if not report["sufficient"]:
             raise DataError(
                 "too few of the new rows are good",

@@ -12,13 +12,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import AfterValidator, ValidationError, model_validator
 
-from oihedge.core.clock import HOUR, iso
+from oihedge.core.clock import iso
 from oihedge.core.errors import ConfigError
 from oihedge.core.hashing import digest
 from oihedge.core.settings import Count, Instant, Settings
@@ -37,13 +37,27 @@ ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 
 
+def _cron(text: str) -> str:
+    from cronsim import CronSim, CronSimError
+
+    try:
+        CronSim(text, datetime(2025, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        raise ValueError(f"no cron expression ({error}), e.g. */15 * * * *") from None
+    return text
+
+
+Cron = Annotated[str, AfterValidator(_cron)]
+
+
 class Schedule(Settings):
     """When `oihedge serve` runs each flow (cron, UTC)."""
 
-    ingest: str
-    validation: str
-    retrain: str
-    hedge: str
+    ingest: Cron
+    validation: Cron
+    retrain: Cron
+    hedge: Cron
+    maintenance: Cron
 
 
 class Run(Settings):
@@ -90,8 +104,12 @@ class Config(Settings):
             raise ValueError(
                 f"evaluation.purge_h {self.evaluation.purge_h} is below forecast.horizon_h {self.forecast.horizon_h}"
             )
+        told = self.features
         if self.market.source != "import":
             self._require_venues()
+        untraded = sorted(set(told.assets) - {asset for venue in self.market.venues for asset in venue.symbols})
+        if self.market.source != "import" and untraded:
+            raise ValueError(f"features.assets has {untraded[0]!r}, which no venue of market.venues has a symbol for")
         unknown = sorted(set(self.hedge.portfolio.quantities) - set(self.features.assets))
         if unknown:
             raise ValueError(f"hedge.portfolio.holdings has {unknown[0]!r}, which features.assets lacks")
@@ -201,7 +219,7 @@ def _one_line(error: Exception) -> str:
     kept = [
         _LENT.sub("", line)
         for line in lines
-        if not line.startswith(("To append", "full_key", "object_type", "Config search"))
+        if not line.startswith(("To append", "full_key", "object_type", "Config search", "provider="))
     ]
     return " ".join(kept)[:300] if kept else type(error).__name__
 
@@ -210,7 +228,9 @@ def _first_problem(error: ValidationError) -> str:
     first, count = error.errors()[0], error.error_count()
     where = ".".join(str(part) for part in first["loc"]) or "settings"
     message = first["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    # The value of a setting that does not exist says nothing, and may be a secret in the wrong place.
+    told = not isinstance(first["input"], dict) and first["type"] != "extra_forbidden"
+    value = f", got {first['input']!r}" if told else ""
     return f"{where}: {message}{value}" + (f" (and {count - 1} more)" if count > 1 else "")
 
 
@@ -222,6 +242,6 @@ def effective_as_of(config: Config, given: datetime | None, now: datetime) -> da
             one from being published.
     """
     instant = given or config.run.as_of or now
-    if instant > now + HOUR:
+    if instant > now:
         raise ConfigError(f"as_of {iso(instant)} lies in the future", expected=f"at most {iso(now)}")
     return instant

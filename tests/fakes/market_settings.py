@@ -23,7 +23,7 @@ def market(*venues: Venue, **more: Any) -> Market:
     patience = {"timeout_s": 3.0, "attempts": 4, "backoff_s": 0.01, "max_backoff_s": 0.05, "max_pause_s": 5.0}
     rest = {
         "source": "ccxt",
-        "timeframe": "1h",
+        "timeframes": ("1h",),
         "lookback_h": 3,
         "concurrency": 8,
         "venues": venues or (*PERPS, *SPOTS),

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from oihedge.core.errors import DataError
+from oihedge.core.errors import DataError, OihedgeError
 from oihedge.lake.store import Lake
 
 NOW = datetime(2025, 2, 1, tzinfo=UTC)
@@ -149,6 +149,102 @@ def test_a_full_disk_refuses_the_append_and_leaves_the_table_as_it_was(tmp_path)
     assert out == "refused\n"
     finish(tmp_path)
     complete(tmp_path)
+
+
+SMALL_FILES = """
+import os, resource, signal, threading, time
+from datetime import UTC, datetime, timedelta
+lake = Lake(Path(sys.argv[1]), simulated=True)
+table = Path(sys.argv[1]) / "raw" / "funding"
+tidy = lambda: lake.keep_up("raw", "funding", keep=timedelta(days=1), now=datetime.now(UTC))
+"""
+
+FULL_DISK_WHILE_MERGING = """
+resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
+tidy()
+"""
+
+FULL_DISK_WHILE_AN_APPEND_MERGES = """
+lake = Lake(Path(sys.argv[1]), simulated=True, compact_after_files=1)
+largest = max(file.stat().st_size for file in table.glob("*.parquet"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 2000, largest + 2000))
+done = lake.append("raw", "funding", batch(6), now=datetime(2025, 2, 1, tzinfo=UTC))
+print(done.added, flush=True)
+"""
+
+KILLED_WHILE_MERGING = """
+def watch(files):
+    while len(list(table.glob("*.parquet"))) <= files:
+        time.sleep(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=watch, args=(len(list(table.glob("*.parquet"))),), daemon=True).start()
+tidy()
+time.sleep(60)  # the watcher has seen the merged file, and kills
+"""
+
+
+def test_a_full_disk_while_merging_is_one_clear_error_and_loses_nothing(tmp_path):
+    finish(tmp_path)
+    process = start(SMALL_FILES + FULL_DISK_WHILE_MERGING, tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "could not be tidied up" in err.splitlines()[-1]
+    assert "no row was lost; run again" in err.splitlines()[-1]
+    complete(tmp_path)
+    lake = Lake(tmp_path, simulated=True)
+    assert lake.keep_up("raw", "funding", keep=timedelta(days=1), now=datetime.now(UTC)).files_after == 1
+    complete(tmp_path)
+
+
+def test_a_disk_too_full_for_merging_does_not_refuse_an_append_that_fits(tmp_path):
+    finish(tmp_path)
+    process = start(SMALL_FILES + FULL_DISK_WHILE_AN_APPEND_MERGES, tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, f"{ROWS}\n"), err
+    assert whole_batches(tmp_path) == BATCHES + 1
+    opened = Lake(tmp_path, simulated=True)._storage.open("raw", "funding")
+    assert opened is not None
+    assert len(opened.file_uris()) == BATCHES + 1, "the merge was refused"
+
+
+def test_a_merge_killed_half_way_changes_nothing_and_a_rerun_completes_it(tmp_path):
+    finish(tmp_path)
+    before = Lake(tmp_path, simulated=True).version("raw", "funding")
+    process = start(SMALL_FILES + KILLED_WHILE_MERGING, tmp_path)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    complete(tmp_path)
+    assert Lake(tmp_path, simulated=True).version("raw", "funding") in (before, before + 1)
+    lake = Lake(tmp_path, simulated=True)
+    assert lake.keep_up("raw", "funding", keep=timedelta(days=1), now=datetime.now(UTC)).files_after == 1
+    complete(tmp_path)
+
+
+def test_an_append_beside_a_merge_loses_and_doubles_nothing(tmp_path):
+    both = [
+        start("write(sys.argv[1])", tmp_path),
+        start(
+            SMALL_FILES + "\nwhile lake.version('raw', 'funding') is None:\n    pass\nfor _ in range(10):\n    tidy()",
+            tmp_path,
+        ),
+    ]
+    for process in both:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    complete(tmp_path)
+
+
+def test_a_commit_that_fails_though_nobody_else_wrote_is_one_clear_error_at_once(tmp_path):
+    lake = Lake(tmp_path, simulated=True)
+    lake.append("raw", "funding", rows(0.1), now=NOW)
+    in_the_way = tmp_path / "raw" / "funding" / "_delta_log" / f"{1:020}.json"
+    in_the_way.mkdir()
+    with pytest.raises(OihedgeError, match=r"could not be written; got .*; nothing was changed; run again"):
+        lake.append("raw", "funding", rows(0.2), now=NOW + timedelta(hours=1))
+    assert lake.read("raw", "funding").collect()["rate"].to_list() == [0.1]
+    in_the_way.rmdir()
+    assert lake.append("raw", "funding", rows(0.2), now=NOW + timedelta(hours=1)).added == 1
 
 
 def test_an_orphan_of_a_killed_append_is_not_read(tmp_path):

@@ -56,6 +56,8 @@ PASSING = {
     "503": lambda body: Reply(503, b""),
     "504": lambda body: Reply(504, b""),
     "429": lambda body: Reply(429, b'{"retCode":10006,"retMsg":"Too many visits"}', {"Retry-After": "0.05"}),
+    "429 without Retry-After": lambda body: Reply(429, b"slow down"),
+    "418": lambda body: Reply(418, b"banned", {"Retry-After": "0.05"}),
     "429 with a date": lambda body: Reply(
         429, b"slow down", {"Date": "Tue, 01 Jul 2025 00:05:00 GMT", "Retry-After": "Tue, 01 Jul 2025 00:05:00 GMT"}
     ),
@@ -119,7 +121,15 @@ LASTING = {
     "html with 200": (PASSING["html with 200"], "no JSON"),
     "bars without a price": (
         rewritten(lambda answer: [row.__setitem__(1, "") for row in rows_of(answer)]),
-        "without a price",
+        "expected a number",
+    ),
+    "bars with NaN for a price": (
+        rewritten(lambda answer: [row.__setitem__(2, "NaN") for row in rows_of(answer)]),
+        "expected finite numbers",
+    ),
+    "rows without their last columns": (
+        rewritten(lambda answer: [row.__delitem__(slice(4, None)) for row in rows_of(answer)]),
+        "expected rows of 7 columns",
     ),
 }
 

@@ -16,12 +16,13 @@ from prefect.flow_engine import run_flow
 from prefect.states import Running, Scheduled
 
 from flows import artifacts, corridor
-from flows.backfill import backfill, combine
+from flows.backfill import backfill, refill
 from flows.ingest import ingest
 from flows.validate import validate
 from oihedge.config import load
 from oihedge.core.clock import HOUR
 from oihedge.core.errors import BusyError, ConfigError, DataError
+from oihedge.jobs import refill as holes
 from oihedge.jobs.lease import lease
 from oihedge.jobs.opening import open_lake
 
@@ -136,41 +137,40 @@ def test_a_finished_run_carries_no_lease_tag(home: Path, client: SyncPrefectClie
     assert not [tag for tag in client.read_flow_run(run_id).tags if tag.startswith("lease:")]
 
 
-def test_backfill_goes_oldest_first_tells_progress_and_changes_nothing_the_second_time(
+def test_backfill_tells_each_venues_progress_and_asks_for_nothing_the_second_time(
     home: Path, client: SyncPrefectClient
 ) -> None:
-    told: list[str] = []
+    told: list[tuple[str, int, int]] = []
     days = (date(2025, 6, 20), date(2025, 6, 22))
-    with corridor.telling(lambda done, total, what: told.append(what)):
+    with corridor.telling(lambda done, total, what, lane="": told.append((lane, done, total))):
         first = backfill(*days, SMALL, None, str(home), AS_OF)
-    assert [what for what in told if what.startswith("2025")] == ["2025-06-20", "2025-06-21"]
+    assert ("bybit perp", 2, 2) in told
+    assert ("hyperliquid perp", 2, 2) in told
     assert sum(row["added"] for row in first["rows"])
     assert newest_artifact(client, "backfill").data == 100
+    assert "bybit" in newest_artifact(client, "backfill-plan").data
     gaps = [gap for gap in first["gaps"] if gap["venue"] == "hyperliquid" and gap["table"] == "open_interest"]
     assert gaps
     assert all("archive" in gap["why"] for gap in gaps)
     before = counts(home)
-    assert sum(row["added"] for row in backfill(*days, SMALL, None, str(home), AS_OF)["rows"]) == 0
+    again = backfill(*days, SMALL, None, str(home), AS_OF)
+    assert again["calls"] == 0
+    assert again["finished_before"] > 0
     assert counts(home) == before
+
+
+def test_refill_asks_for_the_holes_in_what_is_there(home: Path) -> None:
+    report = refill(None, None, SMALL, None, str(home), AS_OF, venues=("bybit",), tables=("ohlcv",), layer="raw")
+    assert report["asked"] > 0, "between the days of the backfill and those of the ingest"
+    assert sum(row["added"] for row in report["rows"]) >= report["asked"]
+    left = holes.plan(load(SMALL, home=home), as_of=AS_OF, venues=("bybit",), tables=("ohlcv",), layer="raw")
+    assert left.findings == ()
 
 
 @pytest.mark.parametrize(("start", "end"), [("2025-06-22", "2025-06-20"), ("2025-06-22", "2026-06-20")])
 def test_backfill_refuses_an_empty_or_future_range(start: str, end: str, home: Path) -> None:
     with pytest.raises(ConfigError, match="backfill"):
         backfill(date.fromisoformat(start), date.fromisoformat(end), SMALL, None, str(home), AS_OF)
-
-
-def test_a_backfills_gaps_are_joined_over_its_days() -> None:
-    gap = {"venue": "v", "table": "open_interest", "symbol": "BTC", "why": "only the present"}
-    row = {"venue": "v", "table": "ohlcv", "fetched": 2, "added": 1}
-    days = [
-        {"rows": [row], "gaps": [{**gap, "start": f"2025-01-0{day}", "end": f"2025-01-0{day + 1}"}], "failures": ["x"]}
-        for day in (1, 2, 3)
-    ]
-    total = combine(days)
-    assert total["rows"] == [{**row, "fetched": 6, "added": 3}]
-    assert total["gaps"] == [{**gap, "start": "2025-01-01", "end": "2025-01-04"}]
-    assert total["failures"] == ["x"]
 
 
 def test_a_markdown_cell_keeps_pipes_and_line_breaks_inside() -> None:

@@ -151,6 +151,30 @@ def test_an_earlier_decision_never_replaces_a_later_one(settings: Settings) -> N
     past = hedge.run(config, as_of=AS_OF - timedelta(hours=5))
     assert past.decision["as_of"] < json.loads(newest)["as_of"]
     assert past.path.read_bytes() == newest
+    assert past.kept == json.loads(newest)["as_of"]
+
+
+def test_another_portfolios_later_decision_keeps_none_from_being_published(settings: Settings) -> None:
+    report = hedge.run(settings(), as_of=AS_OF)
+    for other in ({"portfolio": "another"}, {"simulated": False}, {"as_of": "?"}):
+        report.path.write_text(json.dumps({**report.decision, "as_of": "2031-01-01T00:00:00Z", **other}))
+        again = hedge.run(settings(), as_of=AS_OF)
+        assert (again.kept, json.loads(again.path.read_bytes())) == (None, report.decision)
+
+
+def test_positions_that_are_gone_are_unreadable_also_in_the_simulated_market(settings: Settings, home: Path) -> None:
+    config = settings()
+    file = config.path(config.hedge.portfolio.positions_file)
+    assert file.is_relative_to(home)
+    kept = file.read_bytes()
+    try:
+        file.unlink()
+        bootstrap.run(config, as_of=AS_OF)
+        made = hedge.run(config, as_of=AS_OF).decision
+        assert (made["status"], made["targets"]) == ("hold", [])
+        assert "positions_unreadable" in made["reasons"]
+    finally:
+        file.write_bytes(kept)
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"positions": []}', '{"positions": [{"venue": "bybit"}]}'])

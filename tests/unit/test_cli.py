@@ -16,7 +16,7 @@ from oihedge.core.errors import BusyError, DataError, GateHeld
 
 VERBS = (
     *("demo", "up", "serve", "ingest", "import", "backfill", "validate", "retrain", "evaluate", "promote", "rollback"),
-    *("hedge", "replay", "report", "status", "cycle"),
+    *("hedge", "replay", "report", "status", "cycle", "inputs", "maintain"),
 )
 HEAVY = {"ccxt", "polars", "pandas", "torch", "mlflow", "prefect", "matplotlib", "great_expectations", "hydra"}
 

@@ -1,29 +1,23 @@
-"""Verbs that fill the lake: ingest, import, validate."""
+"""Verbs that fill the lake: ingest, validate."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from oihedge.cli import tables
 from oihedge.cli.app import app
+from oihedge.cli.inputs import inputs_if_enabled, with_inputs
 from oihedge.cli.session import AsJson, AsOf, Experiment, Home, Overrides, opened
-from oihedge.core.clock import parse_instant
-from oihedge.core.errors import ConfigError, DataError
+from oihedge.core.errors import DataError
 
-Specs = Annotated[
-    list[Path] | None, typer.Option("--spec", metavar="FILE.yaml", help="What the files are; may be repeated.")
+Timerange = Annotated[
+    bool, typer.Option("--show-timerange", help="Also the span of each series, and what is missing within it.")
 ]
-Folder = Annotated[
-    Path | None, typer.Option("--folder", help="What file names in a spec start from; default: its own folder.")
-]
-Archive = Annotated[
-    Path | None, typer.Option("--archive", metavar="FOLDER", help="Binance Vision files instead of a spec.")
-]
-Since = Annotated[str | None, typer.Option("--start", metavar="DATE", help="With --archive: first day.")]
-Until = Annotated[str | None, typer.Option("--end", metavar="DATE", help="With --archive: the day after the last.")]
+Docs = Annotated[bool, typer.Option("--docs", help="Also write pages about every expectation to data/quality_docs.")]
+held = typer.Typer(help="What the lake holds.", rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+app.add_typer(held, name="data")
 
 
 @app.command(epilog="Example: oihedge ingest market=ccxt --json")
@@ -46,58 +40,14 @@ def ingest(
                 bootstrap.run(session.config, as_of=session.as_of, progress=session.progress)
             session.progress.begin("venues")
             report = job.run(session.config, as_of=session.as_of, progress=session.progress)
-        session.show(report.as_dict(), tables.came_in)
-
-
-@app.command(
-    "import", epilog="Example: oihedge import --experiment real_perps --spec conf/import/prices.yaml --folder data"
-)
-def import_(
-    overrides: Overrides = None,
-    spec: Specs = None,
-    folder: Folder = None,
-    archive: Archive = None,
-    start: Since = None,
-    end: Until = None,
-    experiment: Experiment = None,
-    home: Home = None,
-    as_of: AsOf = None,
-    as_json: AsJson = False,
-) -> None:
-    """Load your own files into the lake. CSV, parquet or feather that a spec describes, or Binance Vision archives."""
-    if bool(spec) == bool(archive):
-        raise ConfigError(
-            "import needs one kind of source", expected="--spec FILE.yaml or --archive FOLDER --start D --end D"
-        )
-    with opened(overrides, experiment, home, as_of, as_json) as session:
-        from oihedge.jobs import importing as job
-        from oihedge.jobs.lease import lease
-
-        with lease(session.config, "ingest", doing="oihedge import"):
-            if archive is None:
-                report = job.run(session.config, specs=spec or (), folder=folder, as_of=session.as_of)
-            else:
-                since, until = parse_instant(start or "", "--start"), parse_instant(end or "", "--end")
-                report = job.archives(
-                    session.config,
-                    folder=archive,
-                    as_of=session.as_of,
-                    start=since,
-                    end=until,
-                    progress=session.progress,
-                )
-        session.show(report.as_dict(), tables.imported)
-        if report.share_good < session.config.quality.min_good_share:
-            raise DataError(
-                f"only {report.share_good:.2%} of the rows are good",
-                expected=f"at least {session.config.quality.min_good_share:.2%}",
-                do="the others are in the quarantine table, each with its reason",
-            )
+            others = inputs_if_enabled(session)
+        session.show({**report.as_dict(), **others}, with_inputs(tables.came_in))
 
 
 @app.command(epilog="Example: oihedge validate quality.max_oi_jump=5")
 def validate(
     overrides: Overrides = None,
+    docs: Docs = False,
     experiment: Experiment = None,
     home: Home = None,
     as_of: AsOf = None,
@@ -109,7 +59,7 @@ def validate(
         from oihedge.jobs.lease import lease
 
         with lease(session.config, "validate", doing="oihedge validate"):
-            report = job.run(session.config, as_of=session.as_of)
+            report = job.run(session.config, as_of=session.as_of, docs=docs)
         session.show(report.as_dict(), tables.judged)
         if not report.sufficient:
             raise DataError(

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
-
-import typer
 
 from oihedge.cli import tables
 from oihedge.cli.app import app
 from oihedge.cli.session import AsJson, AsOf, Experiment, Home, Overrides, Session, opened
-from oihedge.core.clock import SystemClock, parse_instant
+from oihedge.core.clock import SystemClock
 from oihedge.servers.prefect import prefect_running
-
-Start = Annotated[str, typer.Option("--start", metavar="DATE", help="First day, UTC.")]
-End = Annotated[str, typer.Option("--end", metavar="DATE", help="The day after the last, UTC.")]
 
 
 @app.command(epilog="Example: oihedge demo")
@@ -44,32 +38,6 @@ def cycle(
     """Run every step once, from ingest to report. A gate that refuses is no failure."""
     with opened(overrides, experiment, home, as_of, as_json) as session:
         _cycle(session)
-
-
-@app.command(epilog="Example: oihedge backfill --start 2025-01-01 --end 2025-03-01")
-def backfill(
-    start: Start,
-    end: End,
-    overrides: Overrides = None,
-    experiment: Experiment = None,
-    home: Home = None,
-    as_of: AsOf = None,
-    as_json: AsJson = False,
-) -> None:
-    """Fill a past range, oldest day first. Says what only an archive can give."""
-    first, last = parse_instant(start, "--start"), parse_instant(end, "--end")
-    with opened(overrides, experiment, home, as_of, as_json) as session, flows_ready(session):
-        from flows.backfill import backfill as flow
-
-        result = flow(
-            first.date(),
-            last.date(),
-            session.overrides,
-            session.experiment,
-            str(session.config.home),
-            session.given_as_of,
-        )
-        session.show(result, tables.came_in)
 
 
 @app.command(epilog="Example: oihedge serve market=ccxt")

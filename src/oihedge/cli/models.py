@@ -9,6 +9,7 @@ import typer
 from oihedge.cli import tables
 from oihedge.cli.app import app
 from oihedge.cli.session import AsJson, AsOf, Experiment, Home, Overrides, opened
+from oihedge.core.clock import SystemClock
 from oihedge.core.errors import GateHeld, OihedgeError
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the ledger.")]
@@ -85,8 +86,10 @@ def rollback(
         from oihedge.jobs import rollback as job
         from oihedge.jobs.lease import lease
 
+        # A person asks now, whatever instant the run stands at: the same words tomorrow are another rollback.
+        at = session.given_as_of or SystemClock().now()
         with lease(session.config, "promote", doing="oihedge rollback"):
-            report = job.run(session.config, as_of=session.as_of, reason=reason)
+            report = job.run(session.config, as_of=at, reason=reason)
         session.show(report.as_dict(), tables.facts)
 
 

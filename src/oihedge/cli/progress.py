@@ -19,9 +19,9 @@ class Telling:
     def __init__(self, console: Console, bar: Progress) -> None:
         self._console = console
         self._bar = bar
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
         self._step = ""
-        self._quarter = 0
+        self._quarters: dict[str, int] = {}
 
     @classmethod
     @contextmanager
@@ -41,29 +41,30 @@ class Telling:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             yield cls(console, bar)
 
-    def __call__(self, done: int, total: int, what: str) -> None:
-        """Tell that `done` of `total` steps are finished, the newest being `what`."""
+    def __call__(self, done: int, total: int, what: str, lane: str = "") -> None:
+        """Tell that `done` of `total` steps are finished, the newest being `what`; each `lane` has a bar of its own."""
+        text = f"{lane} {what}".strip()
         if total == 0:
-            self.begin(what)
+            self.begin(text)
         elif self._console.is_terminal:
-            if self._task is None:
-                self._task = self._bar.add_task(what, total=total)
-            self._bar.update(self._task, completed=done, total=total, description=f"{self._step} {what}".strip())
+            if lane not in self._tasks:
+                self._tasks[lane] = self._bar.add_task(text, total=total)
+            shown = f"{'' if lane else self._step} {text}".strip()
+            self._bar.update(self._tasks[lane], completed=done, total=total, description=shown)
         else:
-            self._line(done, total, what)
+            self._line(done, total, text, lane)
 
     def begin(self, step: str) -> None:
         """Tell that a step begins."""
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task = None
-        self._step, self._quarter = step, 0
+        for task in self._tasks.values():
+            self._bar.remove_task(task)
+        self._tasks.clear()
+        self._quarters.clear()
+        self._step = step
         self._console.print(f"- {step}", markup=False)
 
-    def _line(self, done: int, total: int, what: str) -> None:
-        quarter = QUARTERS * done // total
-        if quarter < self._quarter:
-            self._quarter = 0
-        if quarter > self._quarter:
-            self._quarter = quarter
-            self._console.print(f"  {self._step} {done}/{total} {what}", markup=False)
+    def _line(self, done: int, total: int, what: str, lane: str) -> None:
+        quarter, before = QUARTERS * done // total, self._quarters.get(lane, 0)
+        self._quarters[lane] = quarter
+        if quarter > (before if quarter >= before else 0):
+            self._console.print(f"  {self._step} {done}/{total} {what}", markup=False, soft_wrap=True)

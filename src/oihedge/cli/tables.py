@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,6 +60,15 @@ def came_in(console: Console, report: Report) -> None:
         console.print(f"failed: {failure}", markup=False)
 
 
+def held(console: Console, report: Report) -> None:
+    """Print what the lake holds, instants to the minute."""
+    rows = [
+        {name: f"{value:%F %H:%M}" if isinstance(value, datetime) else value for name, value in row.items()}
+        for row in report["series"]
+    ]
+    table(console, f"data ({report['label']})", rows)
+
+
 def imported(console: Console, report: Report) -> None:
     """Print what files brought in, what was assumed on the way, and the verdicts on it."""
     came_in(console, report)
@@ -73,6 +83,17 @@ def judged(console: Console, report: Report) -> None:
     failed = [check for check in report.get("checks", ()) if not check["passed"]]
     if failed:
         table(console, "expectations that failed", failed)
+    for name, title in (("venues", "venues against one another"), ("feeds", "gaps and stale series")):
+        if report.get(name):
+            table(console, title, report[name], _columns(report[name]))
+    for name, count in (report.get("filled") or {}).items():
+        console.print(f"{name}: {count} short gaps interpolated and flagged", markup=False)
+    if report.get("docs"):
+        console.print(f"pages: {report['docs']}", markup=False)
+
+
+def _columns(rows: Sequence[Report]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def evaluated(console: Console, report: Report) -> None:
@@ -140,7 +161,9 @@ def decided(console: Console, report: Report) -> None:
     )
     for reason in decision["reasons"]:
         console.print(f"  - {reason}", markup=False)
-    if report.get("path"):
+    if report.get("kept"):
+        console.print(f"not published: {report['path']} holds the later decision of {report['kept']}", markup=False)
+    elif report.get("path"):
         console.print(f"written to {report['path']}", markup=False)
 
 

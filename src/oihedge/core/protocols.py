@@ -21,12 +21,15 @@ class EpochReporter(Protocol):
 class Progress(Protocol):
     """Receives the progress of long work."""
 
-    def __call__(self, done: int, total: int, what: str) -> None:
-        """Tell that `done` of `total` steps are finished, the newest being `what`."""
+    def __call__(self, done: int, total: int, what: str, lane: str = "") -> None:
+        """Tell that `done` of `total` steps are finished, the newest being `what`.
+
+        `lane` names which of several works that go on side by side this is; each counts for itself.
+        """
         ...
 
 
-def silent(done: int, total: int, what: str) -> None:
+def silent(done: int, total: int, what: str, lane: str = "") -> None:
     """Be a Progress that says nothing."""
 
 

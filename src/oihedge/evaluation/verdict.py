@@ -8,6 +8,9 @@ from typing import Any
 
 from oihedge.evaluation.strategies import AS_THEY_ARE, EQUAL_MEAN, POLICY
 
+TIE = 1e-9
+"""Differences up to this are the rounding of sums, and no difference."""
+
 
 def verdict(strategies: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return sentences on the policy against the plain hedges, computed from the strategy table and nothing else.
@@ -43,20 +46,23 @@ def _return(ours: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _outcome(ours: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]], metric: str, sign: int) -> str:
-    """Say against whom the policy does better or worse (sign 1: lower is better); a tie is a loss."""
+    """Say against whom the policy does better or worse (sign 1: lower is better); a tie is said to be one."""
     if not all(_known(row[metric]) for row in (ours, *rivals.values())):
         return f"cannot be compared, for {metric} is not known"
-    beaten = [name for name, row in rivals.items() if sign * (row[metric] - ours[metric]) > 0]
-    lost = [name for name in rivals if name not in beaten]
+    ahead = {name: sign * (row[metric] - ours[metric]) for name, row in rivals.items()}
+    beaten = [name for name, by in ahead.items() if by > TIE]
+    lost = [name for name, by in ahead.items() if by < -TIE]
+    tied = [name for name in rivals if name not in beaten and name not in lost]
 
     def said(names: list[str]) -> str:
         return ", ".join(f"{name} ({_percent(rivals[name][metric])})" for name in names)
 
-    if not lost:
+    if len(beaten) == len(rivals):
         return f"beats every plain hedge: {said(beaten)}"
-    if not beaten:
+    if len(lost) == len(rivals):
         return f"LOSES to every plain hedge: {said(lost)}"
-    return f"LOSES to {said(lost)} and beats {said(beaten)}"
+    told = [(lost, "LOSES to"), (tied, "EQUALS"), (beaten, "beats")]
+    return " and ".join(f"{verb} {said(names)}" for names, verb in told if names)
 
 
 def _dominated(ours: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]]) -> str:
@@ -64,8 +70,8 @@ def _dominated(ours: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]])
         name
         for name, row in rivals.items()
         if all(_known(one) for one in (row["cvar_95"], row["net_return"], ours["cvar_95"], ours["net_return"]))
-        and row["cvar_95"] <= ours["cvar_95"]
-        and row["net_return"] >= ours["net_return"]
+        and row["cvar_95"] < ours["cvar_95"] - TIE
+        and row["net_return"] > ours["net_return"] + TIE
     ]
     if better:
         return f"LESS risk and MORE return at once than the policy had, whatever their ratio: {', '.join(better)}."

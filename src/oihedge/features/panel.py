@@ -36,7 +36,8 @@ def inputs(tables: Mapping[str, pl.LazyFrame]) -> dict[str, pl.LazyFrame]:
 
 
 def _input(tables: Mapping[str, pl.LazyFrame], spec: Table) -> pl.LazyFrame:
-    wanted = {**spec.columns, "available_at": UTC_TIME}
+    wanted = {name: dtype for name, dtype in spec.columns.items() if name not in spec.optional}
+    wanted["available_at"] = UTC_TIME
     if spec.name not in tables:
         return pl.LazyFrame(schema=wanted)
     have = tables[spec.name].collect_schema().names()

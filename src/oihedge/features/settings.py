@@ -13,6 +13,8 @@ class Features(Settings):
     """Point-in-time features: which market they read and over which windows."""
 
     assets: tuple[str, ...]
+    timeframe: Literal["1h", "1m"] = "1h"
+    """Bars that are read; minutes are made into hours first."""
     price_kind: Literal["spot", "perp"]
     """Market that stands for spot; `perp` makes it a spot proxy, and every table says so."""
     spot_venue: str

@@ -106,15 +106,15 @@ def _conditions(inputs: DecisionInputs, rows: Mapping[str, dict[str, Any]], sett
 
 
 def _unreadable(inputs: DecisionInputs) -> list[str]:
-    if inputs.markets is None:
-        return ["markets_unreadable"]
+    found = ["markets_unreadable"] if inputs.markets is None else []
+    if inputs.positions is None:
+        return [*found, "positions_unreadable"]
     try:
-        if inputs.positions is not None:
+        if inputs.markets is not None:
             check_positions(inputs.positions, inputs.markets)
-            return []
     except DataError:
-        pass
-    return ["positions_unreadable"]
+        found.append("positions_unreadable")
+    return found
 
 
 def _of_asset(asset: str, row: dict[str, Any] | None, inputs: DecisionInputs, settings: Hedge) -> list[str]:

@@ -37,7 +37,7 @@ def _rows(path: Path, name: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError:
         raise DataError(f"{name} file {path} is not there", do="write it; flat is an explicit 0") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{name} file {path} is not readable: {error}", expected="JSON") from None
     rows = content.get(name) if isinstance(content, dict) else None
     if not isinstance(rows, list):

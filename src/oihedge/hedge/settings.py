@@ -137,8 +137,8 @@ class Hedge(Settings):
     """What tier 3 aims to leave open at most, as a share of the hedged share; more is a reason, no limit."""
     signals: Signals
     limits: Limits
-    max_data_age: timedelta
-    valid_for: timedelta
+    max_data_age: Annotated[timedelta, Field(gt=timedelta(0))]
+    valid_for: Annotated[timedelta, Field(gt=timedelta(0))]
     quorum: Count
     """Venues whose open interest a decision needs, or as many as are tracked where those are fewer."""
     kill_switch: bool

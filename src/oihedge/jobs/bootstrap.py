@@ -6,11 +6,13 @@ years.
 
 from __future__ import annotations
 
+import os
+import shutil
 from datetime import datetime, timedelta
 
 import polars as pl
 
-from oihedge.config import Config
+from oihedge.config import ROOT, Config
 from oihedge.core.clock import HOUR
 from oihedge.core.protocols import Progress, silent
 from oihedge.jobs import importing
@@ -42,6 +44,18 @@ def _span(config: Config, as_of: datetime) -> tuple[datetime, datetime]:
     return max(end - timedelta(days=config.run.history_days), config.simulator.origin), end
 
 
+def _explicit_zeros(config: Config) -> None:
+    """Lay the shipped positions (zeros) and markets into a home that has nothing yet; later, absent stays absent."""
+    if open_lake(config).exists("raw", "ohlcv"):
+        return
+    portfolio = config.hedge.portfolio
+    for file in (portfolio.positions_file, portfolio.markets_file):
+        own, shipped = config.path(file), ROOT / file
+        if not os.path.lexists(own) and shipped.is_file():
+            own.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(shipped, own)
+
+
 def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> importing.ImportReport | None:
     """Write and import the embedded market's archives of the configured history; None where venues are real.
 
@@ -52,6 +66,7 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> impo
     from oihedge.simulator.archive import write_archives
     from oihedge.simulator.market import EmbeddedMarket
 
+    _explicit_zeros(config)
     folder = config.path(config.run.data) / "archive"
     start, end = _span(config, as_of)
     write_archives(EmbeddedMarket(config.simulator), folder, start=start, end=end, progress=progress)

@@ -13,10 +13,13 @@ from oihedge.core.errors import DataError
 from oihedge.core.hashing import digest
 from oihedge.core.tables import MARKET_TABLES
 from oihedge.features.build import build, history_h
+from oihedge.features.resample import hourly
 from oihedge.jobs.opening import open_lake
 from oihedge.lake.store import Lake
 
 HOUR = timedelta(hours=1)
+BLOCK = timedelta(days=30)
+"""Minute bars are read this much at a time, so that memory does not grow with the history."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,38 @@ def compute(
 ) -> pl.DataFrame:
     """Build the rows without keeping them; `versions` pins the validated tables to Delta versions."""
     settings = config.features
-    begin = start - history_h(settings) * HOUR
+    begin, pinned = start - history_h(settings) * HOUR, versions or {}
     tables = {
         spec.name: lake.read(
-            "validated", spec.name, as_of=as_of, start=begin, end=as_of + HOUR, version=(versions or {}).get(spec.name)
+            "validated", spec.name, as_of=as_of, start=begin, end=as_of + HOUR, version=pinned.get(spec.name)
         )
         for spec in MARKET_TABLES
+        if spec.name != "ohlcv"
     }
+    tables["ohlcv"] = hourly_bars(lake, config, as_of=as_of, start=begin, version=pinned.get("ohlcv"))
     return build(tables, settings).filter(pl.col("ts") >= start, pl.col("available_at") <= as_of).collect()
+
+
+def hourly_bars(
+    lake: Lake, config: Config, *, as_of: datetime, start: datetime, version: int | None = None
+) -> pl.LazyFrame:
+    """Return the hourly bars with start <= ts <= as_of known at `as_of`, made of minutes where the settings say so."""
+    chosen = config.features
+    venues = [chosen.spot_venue, chosen.perp_venue, config.evaluation.hedge_venue]
+    wanted = (pl.col("timeframe") == chosen.timeframe) & pl.col("venue").is_in(venues)
+
+    def read(begin: datetime, end: datetime) -> pl.LazyFrame:
+        rows = lake.read("validated", "ohlcv", as_of=as_of, start=begin, end=end, version=version, where=wanted)
+        return rows.filter(pl.col("asset").is_in(list(chosen.assets)))
+
+    until = as_of + HOUR
+    if chosen.timeframe == "1h":
+        return read(start, until)
+    at, blocks = start.replace(minute=0, second=0, microsecond=0), []
+    while at < until:
+        blocks.append(hourly(read(at, min(at + BLOCK, until))).collect(engine="streaming"))
+        at += BLOCK
+    return pl.concat(blocks).lazy()
 
 
 def market_frames(config: Config, *, as_of: datetime, start: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -87,7 +114,7 @@ def market_frames(config: Config, *, as_of: datetime, start: datetime) -> tuple[
         funding: asset, ts, rate at the hedge venue.
     """
     lake, chosen = open_lake(config), config.features
-    bars = lake.read("validated", "ohlcv", as_of=as_of, start=start).filter(pl.col("asset").is_in(list(chosen.assets)))
+    bars = hourly_bars(lake, config, as_of=as_of, start=start)
     spot = bars.filter((pl.col("venue") == chosen.spot_venue) & (pl.col("kind") == chosen.price_kind))
     perp = bars.filter((pl.col("venue") == config.evaluation.hedge_venue) & (pl.col("kind") == "perp"))
     prices = spot.select("asset", "ts", spot_open="open").join(

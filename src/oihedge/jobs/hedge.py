@@ -33,15 +33,16 @@ WARM_UP = timedelta(days=14)
 
 @dataclass(frozen=True)
 class HedgeReport:
-    """The decision, where it was written, and whether it is a new one."""
+    """The decision, where it belongs, whether it is a new one, and the instant of a later one that stays there."""
 
     decision: dict[str, Any]
     path: Path
     new: bool
+    kept: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {"decision": self.decision, "path": str(self.path), "new": self.new}
+        return {"decision": self.decision, "path": str(self.path), "new": self.new, "kept": self.kept}
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,16 @@ def run(config: Config, *, as_of: datetime) -> HedgeReport:
         lake.append("derived", "decisions", pl.DataFrame([made]), now=as_of + _at_once(lake, as_of))
     else:
         payload = known.encode()
-    path = publish(config.path(config.run.targets) / "latest.json", payload)
-    return HedgeReport(json.loads(payload), path, known is None)
+    path = config.path(config.run.targets) / "latest.json"
+    kept = publish(path, payload)
+    return HedgeReport(json.loads(payload), path, known is None, kept)
 
 
 def gather(lake: Lake, config: Config, as_of: datetime) -> Inputs:
     """Read everything a decision at `as_of` depends on."""
     portfolio = config.hedge.portfolio
-    positions = _readable(lambda: [asdict(p) for p in read_positions(_file(config, portfolio.positions_file))])
-    markets = _readable(lambda: [asdict(m) for m in read_markets(_file(config, portfolio.markets_file))])
+    positions = _readable(lambda: [asdict(p) for p in read_positions(config.path(portfolio.positions_file))])
+    markets = _readable(lambda: [asdict(m) for m in read_markets(config.path(portfolio.markets_file))])
     model, reason = _model(config, as_of)
     versions = {spec.name: lake.version("validated", spec.name) for spec in MARKET_TABLES}
     versions["features"] = _kept_features(config, as_of)
@@ -177,11 +179,16 @@ def _kept_forecasts(model: dict[str, Any], forecasts: pl.DataFrame, as_of: datet
     return forecasts.with_columns(model=pl.lit(name), available_at=pl.lit(as_of, UTC_TIME))
 
 
-def publish(path: Path, payload: bytes) -> Path:
-    """Replace `path` atomically, unless it already holds a decision of a later instant: a replayed past is no news."""
+def publish(path: Path, payload: bytes) -> str | None:
+    """Replace `path` atomically, unless it holds a later decision of the same portfolio: a replayed past is no news.
+
+    Returns:
+        None, or the instant of the later decision that stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and _as_of(path.read_bytes()) > _as_of(payload):
-        return path
+    there, ours = _head(path.read_bytes()) if path.is_file() else None, _head(payload)
+    if there and ours and there[:2] == ours[:2] and there[2] > ours[2]:
+        return iso(there[2])
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     with os.fdopen(handle, "wb") as file:
         file.write(payload)
@@ -189,14 +196,16 @@ def publish(path: Path, payload: bytes) -> Path:
         os.fsync(file.fileno())
     Path(name).chmod(0o644)
     Path(name).replace(path)
-    return path
+    return None
 
 
-def _as_of(payload: bytes) -> str:
+def _head(payload: bytes) -> tuple[str, bool, datetime] | None:
+    """Portfolio, market and instant of a decision; None for what is none."""
     try:
-        return str(json.loads(payload)["as_of"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+        document = json.loads(payload)
+        return str(document["portfolio"]), bool(document["simulated"]), datetime.fromisoformat(document["as_of"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _readable(read: Any) -> list[dict[str, Any]] | None:
@@ -212,18 +221,6 @@ def _kept_features(config: Config, as_of: datetime) -> int | None:
         return keep(config, features(config, as_of=as_of, start=as_of - timedelta(days=1)), as_of)
     except DataError:
         return None
-
-
-def _file(config: Config, path: Path) -> Path:
-    """A file that the settings name, below the home folder.
-
-    With the simulated market the shipped one (explicit zeros) stands in where the home has none; real positions that
-    are gone are unreadable, never flat.
-    """
-    from oihedge.config import ROOT
-
-    own = config.path(path)
-    return own if own.exists() or not config.simulated else ROOT / path
 
 
 def _model(config: Config, as_of: datetime) -> tuple[dict[str, Any] | None, str]:

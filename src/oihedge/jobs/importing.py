@@ -1,27 +1,33 @@
-"""Files to the lake: Binance Vision archives and whatever a spec describes."""
+"""Files to the lake: Binance Vision archives, freqtrade's folders and whatever a spec describes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from oihedge.config import Config
+from oihedge.core.clock import iso
 from oihedge.core.protocols import Progress, silent
+from oihedge.core.tables import MARKET_TABLES, table
 from oihedge.jobs import validate
 from oihedge.jobs.ingest import store
 from oihedge.jobs.opening import open_lake
 from oihedge.lake.store import Lake
-from oihedge.market.archive import read_archives
+from oihedge.market.archive import STEPS, USUAL, read_archives
 from oihedge.market.importing import load_spec, read_import
 from oihedge.market.read import Fetched
 
 SIMULATED = "SIMULATED.json"
 """The note that the embedded market leaves beside the archive files it writes."""
+
+
+DECIDING = tuple(spec.name for spec in MARKET_TABLES)
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,31 @@ def run(config: Config, *, specs: Sequence[Path], folder: Path | None, as_of: da
 
 
 def archives(
-    config: Config, *, folder: Path, as_of: datetime, start: datetime, end: datetime, progress: Progress = silent
+    config: Config,
+    *,
+    folder: Path,
+    as_of: datetime,
+    start: datetime,
+    end: datetime,
+    kinds: Sequence[str] = USUAL,
+    timeframe: str = "1h",
+    tables: Sequence[str] | None = DECIDING,
+    notes: Sequence[str] = (),
+    progress: Progress = silent,
 ) -> ImportReport:
     """Load the Binance Vision archive files under `folder` for [start, end) and judge their rows.
+
+    Args:
+        config: settings: whose symbols, and the lake.
+        folder: where the zips lie.
+        as_of: written as ingested_at.
+        start: first ts.
+        end: end of the span, excluded.
+        kinds: which of market.archive.KINDS.
+        timeframe: of the bars, 1h or 1m.
+        tables: which tables' rows to keep; None: all that the files have.
+        notes: said before those of the import.
+        progress: told after every series of files.
 
     Raises:
         ConfigError: if the files are real and the lake holds the simulated market, or the other way round.
@@ -75,10 +103,121 @@ def archives(
     """
     config = _of_files(config, simulated=_is_simulated(folder))
     lake = open_lake(config)
-    tables = read_archives(folder, config.market, start=start, end=end, progress=progress)
-    report = store(lake, Fetched(rows=tables, gaps=[], failures=[]), as_of)
+    read = read_archives(
+        folder, config.market, start=start, end=end, kinds=kinds, timeframe=timeframe, progress=progress
+    )
+    kept = {name: rows for name, rows in read.items() if tables is None or name in tables}
+    return _judged(config, lake, kept, as_of, notes)
+
+
+def download(
+    config: Config,
+    *,
+    folder: Path,
+    as_of: datetime,
+    start: datetime,
+    end: datetime,
+    kinds: Sequence[str] = USUAL,
+    timeframe: str = "1h",
+    progress: Progress = silent,
+) -> tuple[str, ...]:
+    """Bring the archive files of [start, end) into `folder`; with the embedded market, the files it writes itself.
+
+    Returns:
+        What became of them, in words.
+
+    Raises:
+        ConfigError: for a span, kind or folder that is wrong.
+        DataError: if a file is not what its checksum tells.
+        VenueError: if the source cannot be read.
+    """
+    from oihedge.market import download as job
+
+    end = min(end, as_of)
+    with _vision_address(config, as_of, start, end, progress) as url:
+        done = job.download(
+            folder,
+            config.market,
+            start=start,
+            end=end,
+            kinds=kinds,
+            timeframe=timeframe,
+            base_url=url,
+            progress=progress,
+        )
+    notes = [f"{len(done.fetched)} files fetched, {len(done.kept)} there already"]
+    if done.replaced:
+        notes.append(
+            f"{len(done.replaced)} files were replaced at the source, e.g. {done.replaced[0]}; the old are kept"
+        )
+    if done.missing:
+        notes.append(f"{len(done.missing)} files the source does not have, e.g. {done.missing[0]}")
+    return tuple(notes)
+
+
+@contextmanager
+def _vision_address(
+    config: Config, as_of: datetime, start: datetime, end: datetime, progress: Progress
+) -> Iterator[str | None]:
+    if not config.simulated:
+        yield None
+        return
+    from oihedge.core.clock import FixedClock
+    from oihedge.simulator.archive import write_archives
+    from oihedge.simulator.market import EmbeddedMarket
+    from oihedge.simulator.server import LoopbackServer
+
+    market, archive = EmbeddedMarket(config.simulator), config.path(config.run.data) / "archive"
+    write_archives(market, archive, start=start, end=end, progress=progress)
+    with LoopbackServer(market, FixedClock(as_of), archive=archive) as server:
+        yield server.url
+
+
+def freqtrade(
+    config: Config, *, folder: Path, venue: str, timeframe: str, as_of: datetime, progress: Progress = silent
+) -> ImportReport:
+    """Load a freqtrade data folder of one exchange and judge its rows.
+
+    Raises:
+        ConfigError: for a venue or timeframe there is none of, or a lake that holds the simulated market.
+        DataError: if there is no such file, or one is damaged.
+    """
+    from oihedge.market.freqtrade import read_freqtrade
+
+    config = _of_files(config, simulated=False)
+    lake = open_lake(config)
+    read = read_freqtrade(folder, config.market, venue=venue, timeframe=timeframe, progress=progress)
+    return _judged(config, lake, read, as_of)
+
+
+def _judged(
+    config: Config, lake: Lake, tables: Mapping[str, pl.DataFrame], as_of: datetime, notes: Sequence[str] = ()
+) -> ImportReport:
+    """Store what was read, but for rows that could not be known yet, and judge it."""
+    known = {name: rows.filter(pl.col("available_at") <= as_of) for name, rows in tables.items()}
+    report = store(lake, Fetched(rows=known, gaps=[], failures=[]), as_of)
     judged = validate.run(config, as_of=as_of)
-    return ImportReport(as_of, report.rows, judged.rows, judged.share_good, ())
+    said = [*notes, *(line for name, rows in known.items() for line in holes(name, rows))]
+    return ImportReport(as_of, report.rows, judged.rows, judged.share_good, tuple(said))
+
+
+def holes(name: str, rows: pl.DataFrame) -> list[str]:
+    """Say, one line a series, how many rows are missing between its first and its last; funding has no fixed step."""
+    if name == "funding" or rows.is_empty():
+        return []
+    by = [column for column in table(name).key if column != "ts"]
+    step = pl.lit(timedelta(hours=1)) if "timeframe" not in by else pl.col("timeframe").replace_strict(STEPS)
+    gap = (pl.col("ts").diff().over(by) / step).round().cast(pl.Int64) - 1
+    gaps = rows.sort(*by, "ts").with_columns(gap=gap, since=pl.col("ts").shift().over(by))
+    summed = gaps.group_by(by, maintain_order=True).agg(
+        missing=pl.col("gap").sum(), longest=pl.col("gap").max(), have=pl.len(),
+        since=pl.col("since").sort_by("gap", nulls_last=False).last(),
+    )  # fmt: skip
+    return [
+        f"{name} {' '.join(str(row[column]) for column in by)}: {row['missing']} of {row['have'] + row['missing']} "
+        f"rows missing, at most {row['longest']} in a row (after {iso(row['since'])})"
+        for row in summed.filter(pl.col("missing") > 0).iter_rows(named=True)
+    ]
 
 
 def _is_simulated(folder: Path) -> bool:

@@ -12,10 +12,14 @@ import polars as pl
 from oihedge.config import Config
 from oihedge.core.errors import ConfigError
 from oihedge.core.protocols import Progress, silent
-from oihedge.core.tables import MARKET_TABLES
 from oihedge.jobs.opening import market_address, open_lake
 from oihedge.lake.store import Lake
+from oihedge.market.budget import budget
 from oihedge.market.read import Fetched, fetch
+from oihedge.market.settings import Market, Venue
+
+RECENT = timedelta(days=7)
+"""Where the newest rows are looked for first; only a series that has none there is looked for further back."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,12 @@ def run(
             "this configuration has no venues", expected="market=embedded or market=ccxt", got="market=imported"
         )
     lake = open_lake(config)
-    begin: datetime | Mapping[tuple[str, str], datetime] = start or _resume(lake, config, as_of)
+    begin: datetime | Mapping[tuple[str, ...], datetime] = start or resume(lake, config, as_of)
+    tables = tracked_tables(config.market)
     with market_address(config, as_of, market_url) as url:
-        fetched = fetch(config.market, start=begin, end=end or as_of, now=as_of, base_url=url, progress=progress)
+        fetched = fetch(
+            config.market, start=begin, end=end or as_of, now=as_of, base_url=url, tables=tables, progress=progress
+        )
     return store(lake, fetched, as_of)
 
 
@@ -71,29 +78,55 @@ def store(lake: Lake, fetched: Fetched, as_of: datetime) -> IngestReport:
 
 
 def _append(lake: Lake, name: str, frame: pl.DataFrame, as_of: datetime) -> Sequence[dict[str, Any]]:
-    before = _counts(lake, name)
-    lake.append("raw", name, frame, now=as_of)
-    after = _counts(lake, name)
-    fetched = dict(frame.group_by("venue").len().iter_rows())
-    return [
-        {"venue": venue, "table": name, "fetched": count, "added": after.get(venue, 0) - before.get(venue, 0)}
-        for venue, count in sorted(fetched.items())
-    ]
+    """Append and count by venue; of what the lake holds only the span of the frame is looked at."""
+    of = "venue" if "venue" in frame.columns else "source"
+    fetched = dict(frame.group_by(of).len().sort(of).iter_rows())
+    if len(fetched) < 2:
+        new = dict.fromkeys(fetched, lake.append("raw", name, frame, now=as_of).added)
+    else:
+        before = _counts(lake, name, frame, of)
+        lake.append("raw", name, frame, now=as_of)
+        after = _counts(lake, name, frame, of)
+        new = {one: after[one] - before.get(one, 0) for one in fetched}
+    return [{"venue": one, "table": name, "fetched": count, "added": new[one]} for one, count in fetched.items()]
 
 
-def _counts(lake: Lake, name: str) -> dict[str, int]:
-    return dict(lake.rows("raw", name).group_by("venue").len().collect().iter_rows())
+def _counts(lake: Lake, name: str, frame: pl.DataFrame, of: str) -> dict[str, int]:
+    near = lake.rows("raw", name).filter(pl.col("ts").is_between(frame["ts"].min(), frame["ts"].max()))
+    return dict(near.group_by(of).len().collect().iter_rows())
 
 
-def _resume(lake: Lake, config: Config, as_of: datetime) -> dict[tuple[str, str], datetime]:
-    """Per (venue, table): a little before the newest row that raw/ has, else the start of the configured history."""
+def tracked_tables(market: Market) -> tuple[str, ...]:
+    """Return the names of the tables that these settings ask venues for."""
+    return market.tables
+
+
+def resume(lake: Lake, config: Config, as_of: datetime) -> dict[tuple[str, ...], datetime]:
+    """Return where an ingest begins, by (venue, table, symbol).
+
+    That is a little before the newest row that raw/ has of it, else the start of the configured history.
+    """
     earliest = as_of - timedelta(days=config.run.history_days)
-    start = {(venue.id, spec.name): earliest for venue in config.market.venues for spec in MARKET_TABLES}
-    for spec in MARKET_TABLES:
-        by = ["venue", "symbol"]
-        newest = (
-            lake.rows("raw", spec.name).group_by(by).agg(pl.col("ts").max()).group_by("venue").agg(pl.col("ts").min())
-        )
-        for venue, ts in newest.collect().iter_rows():
-            start[(venue, spec.name)] = max(earliest, ts - timedelta(hours=config.market.lookback_h))
+    back = timedelta(hours=config.market.lookback_h)
+    start: dict[tuple[str, ...], datetime] = {}
+    for name in tracked_tables(config.market):
+        series = {(venue.id, symbol): venue for venue in config.market.venues for symbol in venue.symbols.values()}
+        newest = _newest(lake, name, max(earliest, as_of - RECENT))
+        if any(one not in newest and _has_past(config, venue, name, as_of) for one, venue in series.items()):
+            newest = _newest(lake, name, earliest)
+        for venue_id, symbol in series:
+            begin = newest.get((venue_id, symbol), earliest) - back
+            start[venue_id, name, symbol] = max(earliest, begin)
     return start
+
+
+def _has_past(config: Config, venue: Venue, name: str, as_of: datetime) -> bool:
+    """Whether the venue keeps rows of the table: of what it only shows now, older rows are not looked for."""
+    of = budget(config.market, venue, name, as_of)
+    return of is not None and bool(of.sources)
+
+
+def _newest(lake: Lake, name: str, since: datetime) -> dict[tuple[str, str], datetime]:
+    rows = lake.rows("raw", name).filter(pl.col("ts") >= since)
+    newest = rows.group_by("venue", "symbol").agg(pl.col("ts").max()).collect()
+    return {(venue, symbol): ts for venue, symbol, ts in newest.iter_rows()}

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def open_lake(config: Config) -> Lake:
     """Return the lake of this configuration; a lake of the other kind (simulated or real) is refused."""
     return Lake(
-        config.path(config.lake.root),
+        config.lake.place(config.home),
         simulated=config.simulated,
         lock_timeout_s=config.lake.lock_timeout_s,
         compact_after_files=config.lake.compact_after_files,
+        s3=config.lake.s3 if config.lake.remote else None,
     )
 
 

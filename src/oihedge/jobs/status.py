@@ -66,7 +66,7 @@ def run(config: Config, *, as_of: datetime) -> StatusReport:
         as_of,
         config.run.label,
         data,
-        lake.rows("derived", "quarantine").select(pl.len()).collect().item(),
+        lake.read("derived", "quarantine", where=pl.col("released_at").is_null()).select(pl.len()).collect().item(),
         asdict(champion) if champion else None,
         asdict(challenger) if challenger else None,
         tuple(registry.ledger()[-5:]),

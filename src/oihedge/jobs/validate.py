@@ -1,116 +1,244 @@
-"""Lake raw/ to validated/ or quarantine, nothing lost."""
+"""Lake raw/ to validated/ or quarantine, nothing lost; short gaps closed, the rest told."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from oihedge.config import Config
-from oihedge.core.tables import MARKET_TABLES, Table
+from oihedge.core.tables import RAW_TABLES, Table
+from oihedge.jobs import pending as todo
 from oihedge.jobs.opening import open_lake
 from oihedge.lake.store import Lake
-from oihedge.quality.neighbours import context_for
+from oihedge.quality import feeds
+from oihedge.quality.fill import filled_rows
+from oihedge.quality.measures import TIMEFRAMES_US
 from oihedge.quality.quarantine import quarantine_rows
+from oihedge.quality.quorum import LOOKBACK, VALUES
 from oihedge.quality.verdict import Verdict, judge
 
-CONTEXT = timedelta(days=7)
+SET_ASIDE = ("cross_venue_outlier", "venue_set_aside", "frozen")
+"""Reasons that speak of a venue among others, not of the data: the quorum goes on without it."""
 
 
 @dataclass(frozen=True)
 class ValidateReport:
-    """What was judged: `rows` per table and venue, `checks` per expectation, the share of good rows in this slice."""
+    """What was judged: `rows` per table and venue, `checks` per expectation, the share of good rows in this slice.
+
+    `venues`: who was set aside, stood still or was silent; `feeds`: gaps against the grid and stale series; `filled`:
+    interpolated rows by table. Rows set aside by the quorum count neither as good nor as bad.
+    """
 
     as_of: datetime
     rows: tuple[dict[str, Any], ...]
     checks: tuple[dict[str, Any], ...]
     share_good: float
     sufficient: bool
+    venues: tuple[dict[str, Any], ...] = ()
+    feeds: tuple[dict[str, Any], ...] = ()
+    filled: dict[str, int] = field(default_factory=dict)
+    docs: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
 
 
-def run(config: Config, *, as_of: datetime) -> ValidateReport:
+def run(config: Config, *, as_of: datetime, docs: bool = False) -> ValidateReport:
     """Judge every raw row that is neither validated nor quarantined yet.
 
     Quarantine is written before validated/, and both writes are idempotent: a run killed between them judges the same
     rows again and ends with the same tables.
+
+    Args:
+        config: settings.
+        as_of: the instant of the verdicts.
+        docs: also write Great Expectations' Data Docs, see `write_docs`.
     """
     lake = open_lake(config)
-    rows: list[dict[str, Any]] = []
-    checks: list[dict[str, Any]] = []
-    for spec in MARKET_TABLES:
-        pending = pending_rows(lake, spec)
-        if pending.is_empty():
+    judged: list[tuple[str, Verdict]] = []
+    told: list[dict[str, Any]] = []
+    filled: dict[str, int] = {}
+    for spec in RAW_TABLES:
+        if not lake.exists("raw", spec.name):
             continue
-        verdict = judge(spec.name, pending, config.quality, context=_context(lake, spec, pending))
-        lake.append("derived", "quarantine", quarantine_rows(spec.name, verdict.bad), now=as_of)
-        _mirror(lake, spec, verdict.good)
-        rows += _by_venue(spec.name, verdict)
-        checks += [{"table": spec.name, **asdict(check)} for check in verdict.checks]
-    checked = sum(row["checked"] for row in rows)
-    share = sum(row["good"] for row in rows) / checked if checked else 1.0
-    # The last day counts too, not only what is new: running again must not turn bad data into good enough.
-    least = min(share, worst_share(lake, as_of - timedelta(days=1), as_of))
-    return ValidateReport(as_of, tuple(rows), tuple(checks), share, least >= config.quality.min_good_share)
+        for start, end in todo.blocks(lake, spec):
+            pending, settled = todo.pending_rows(lake, spec, start, end)
+            if pending.is_empty():
+                continue
+            verdict, holes = _judge(lake, spec, pending, settled, start, config)
+            lake.append("derived", "quarantine", quarantine_rows(spec.name, verdict.bad), now=as_of)
+            _mirror(lake, spec, verdict.good)
+            judged.append((spec.name, verdict))
+            told += holes
+            filled[spec.name] = filled.get(spec.name, 0) + _fill(lake, spec, verdict.good, config)
+        told += _stale(lake, spec, config, as_of)
+    path = write_docs(config, as_of=as_of) if docs else None
+    return _report(lake, config, as_of, judged, told, {n: added for n, added in filled.items() if added}, path)
+
+
+def write_docs(config: Config, *, as_of: datetime) -> Path:
+    """Write Data Docs about the raw rows of the last 7 days, every suite included, and return the page to open.
+
+    Static HTML under `run.data`/quality_docs: it loads nothing, runs no script and shows counts, never a row's text.
+    """
+    from oihedge.quality.docs import build
+
+    lake = open_lake(config)
+    return build(_newest(lake, as_of), config.quality, config.path(config.run.data) / "quality_docs", as_of=as_of)
 
 
 def worst_share(lake: Lake, start: datetime, end: datetime) -> float:
-    """Return the smallest share of good rows of any table and venue with start <= ts <= end; 1 if none was judged."""
+    """Return the smallest share of good rows of any table and venue with start <= ts <= end; 1 if none was judged.
+
+    Released rows count as good; those that the quorum set aside count as neither.
+    """
     within = pl.col("ts").is_between(start, end)
     by = ["table", "venue"]
-    held = lake.rows("derived", "quarantine").filter(within).group_by(by).agg(bad=pl.len())
+    held = lake.read("derived", "quarantine", where=within & pl.col("released_at").is_null() & ~_aside())
     parts = [
         lake.rows("validated", spec.name)
         .filter(within)
-        .group_by("venue")
+        .group_by(pl.col("venue" if "venue" in spec.columns else "source").alias("venue"))
         .agg(good=pl.len())
         .with_columns(table=pl.lit(spec.name))
-        for spec in MARKET_TABLES
+        for spec in RAW_TABLES
+        if lake.exists("validated", spec.name)
     ]
-    judged = pl.concat(parts).join(held, on=by, how="full", coalesce=True).fill_null(0)
+    bad = held.group_by(by).agg(bad=pl.len())
+    if not parts:
+        return 0.0 if bad.collect().height else 1.0
+    judged = pl.concat(parts).join(bad, on=by, how="full", coalesce=True).fill_null(0)
     least = judged.select((pl.col("good") / (pl.col("good") + pl.col("bad"))).min()).collect().item()
     return 1.0 if least is None else float(least)
 
 
-def pending_rows(lake: Lake, spec: Table) -> pl.DataFrame:
-    """Return the raw rows (every revision) that have no verdict yet."""
-    identity = [*spec.key, "available_at", "ingested_at"]
-    raw = lake.rows("raw", spec.name).join(lake.rows("validated", spec.name), on=identity, how="anti").collect()
-    held = lake.rows("derived", "quarantine").filter(pl.col("table") == spec.name).collect()
-    suspects = raw.join(held, on=["venue", "symbol", "ts"], how="semi", nulls_equal=True)
-    if suspects.is_empty():
-        return raw
-    known = quarantine_rows(spec.name, suspects.with_columns(reason=pl.lit("")))["source_key"]
-    judged = suspects.filter(known.is_in(held["source_key"].implode()))
-    return raw.join(judged, on=identity, how="anti", nulls_equal=True)
+def _judge(
+    lake: Lake, spec: Table, pending: pl.DataFrame, settled: pl.DataFrame, start: datetime, config: Config
+) -> tuple[Verdict, list[dict[str, Any]]]:
+    context, beside = todo.around(lake, spec, pending, settled, start)
+    if spec.name in VALUES:
+        verdict = judge(spec.name, pending, config.quality, context=context, venues=beside)
+    else:
+        verdict = judge(spec.name, pending, config.quality)
+    return verdict, feeds.gaps(pending, beside.filter(pl.col("ts") < pending["ts"].min()), spec)
 
 
 def _mirror(lake: Lake, spec: Table, good: pl.DataFrame) -> None:
-    """Append under the instants at which raw/ took the rows, so that a revision keeps its own time."""
-    for ingested_at in good["ingested_at"].unique().sort():
-        lake.append("validated", spec.name, good.filter(pl.col("ingested_at") == ingested_at), now=ingested_at)
+    """Append under the instants at which raw/ took the rows, so that a revision keeps its own time.
+
+    Rows that revise nothing need no instant of their own and go in at once.
+    """
+    if good.is_empty():
+        return
+    within = pl.col("ts").is_between(good["ts"].min(), good["ts"].max())
+    known = lake.rows("validated", spec.name).filter(within).select(spec.key).collect()
+    alone = good if known.is_empty() else good.join(known, on=spec.key, how="anti")
+    alone = alone.filter(pl.struct(spec.key).is_unique())
+    rest = good.clear() if alone.height == good.height else good.join(alone, on=spec.key, how="anti")
+    for rows in (alone, *(rest.filter(ingested_at=instant) for instant in rest["ingested_at"].unique().sort())):
+        taken = rows["ingested_at"].max()
+        if isinstance(taken, datetime):
+            lake.append("validated", spec.name, rows, now=taken)
 
 
-def _context(lake: Lake, spec: Table, pending: pl.DataFrame) -> pl.DataFrame:
-    """The rows just before and among the new ones, for checks against neighbours."""
-    first, last = pending["ts"].min(), pending["ts"].max()
-    if not isinstance(first, datetime) or not isinstance(last, datetime):
-        first = last = datetime.max.replace(tzinfo=UTC) - CONTEXT
-    near = {"start": first - CONTEXT, "end": last + timedelta(hours=1)}
-    good, raw = (lake.read(layer, spec.name, **near).collect() for layer in ("validated", "raw"))  # type: ignore[arg-type]
-    return context_for(pending, spec, good=good, raw=raw)
+def _fill(lake: Lake, spec: Table, good: pl.DataFrame, config: Config) -> int:
+    """Close the short gaps next to the new rows; an hour whose venue was set aside stays empty."""
+    added = 0
+    first, last = good["ts"].min(), good["ts"].max()
+    for step, longest in config.quality.fill.get(spec.name, {}).items():
+        if longest < 1 or not isinstance(first, datetime) or not isinstance(last, datetime):
+            continue
+        reach = timedelta(microseconds=TIMEFRAMES_US[step] * (longest + 1))
+        near = {"start": first - reach, "end": last + 2 * reach}
+        rows = filled_rows(lake.read("validated", spec.name, **near).collect(), spec, step, longest)  # type: ignore[arg-type]
+        aside = lake.read("derived", "quarantine", where=pl.col("table") == spec.name).filter(_aside())
+        rows = rows.join(aside.select("venue", "symbol", "ts").collect(), on=["venue", "symbol", "ts"], how="anti")
+        for instant in rows["ingested_at"].unique().sort():
+            added += lake.append("validated", spec.name, rows.filter(ingested_at=instant), now=instant).added
+    return added
+
+
+def _stale(lake: Lake, spec: Table, config: Config, as_of: datetime) -> list[dict[str, Any]]:
+    most = config.quality.stale_h.get(spec.name)
+    if most is None:
+        return []
+    recent = lake.rows("raw", spec.name).filter(pl.col("ts") > as_of - LOOKBACK, pl.col("ts") <= as_of)
+    series = [name for name in spec.key if name != "ts"]
+    return feeds.stale(recent.group_by(series).agg(pl.col("ts").max()).collect(), spec, as_of, most)
+
+
+def _report(
+    lake: Lake,
+    config: Config,
+    as_of: datetime,
+    judged: Sequence[tuple[str, Verdict]],
+    told: list[dict[str, Any]],
+    filled: dict[str, int],
+    docs: Path | None,
+) -> ValidateReport:
+    rows = _summed([line for name, verdict in judged for line in _by_venue(name, verdict)], ("table", "venue"))
+    counted = sum(row["checked"] - row["set_aside"] for row in rows)
+    share = sum(row["good"] for row in rows) / counted if counted else 1.0
+    checks = [{"table": name, **asdict(check)} for name, verdict in judged for check in verdict.checks]
+    venues = [line for _, verdict in judged for line in verdict.venues]
+    # The last day counts too, not only what is new: running again must not turn bad data into good enough.
+    least = min(share, worst_share(lake, as_of - timedelta(days=1), as_of))
+    return ValidateReport(
+        as_of,
+        tuple(rows),
+        tuple(_summed(checks, ("table", "name", "column", "told"))),
+        share,
+        least >= config.quality.min_good_share,
+        tuple(_summed(venues, ("table", "asset", "kind", "timeframe", "venue", "verdict"))),
+        tuple(_summed(told, ("table", "series", "found"))),
+        filled,
+        docs,
+    )
 
 
 def _by_venue(name: str, verdict: Verdict) -> list[dict[str, Any]]:
-    good = dict(verdict.good.group_by("venue").len().iter_rows())
-    bad = dict(verdict.bad.group_by("venue").len().iter_rows())
+    venue = "venue" if "venue" in verdict.good.columns else "source"
+    good = dict(verdict.good.group_by(venue).len().iter_rows())
+    bad = dict(verdict.bad.group_by(venue).len().iter_rows())
+    aside = dict(verdict.bad.filter(_aside()).group_by(venue).len().iter_rows())
     return [
-        {"table": name, "venue": venue, "checked": good.get(venue, 0) + bad.get(venue, 0), "good": good.get(venue, 0),
-         "quarantined": bad.get(venue, 0)}
-        for venue in sorted({*good, *bad}, key=str)
+        {"table": name, "venue": who, "checked": good.get(who, 0) + bad.get(who, 0), "good": good.get(who, 0),
+         "quarantined": bad.get(who, 0), "set_aside": aside.get(who, 0)}
+        for who in sorted({*good, *bad}, key=str)
     ]  # fmt: skip
+
+
+def _aside() -> pl.Expr:
+    """Rows that nothing but the comparison of venues keeps out."""
+    return pl.col("reason").str.split("; ").list.eval(pl.element().is_in(SET_ASIDE)).list.all()
+
+
+_TOGETHER: Mapping[str, Callable[[Any, Any], Any]] = {"passed": min, "longest_h": max, "first": min, "last": max}
+"""How figures of several blocks become one; all others are added."""
+
+
+def _summed(lines: Sequence[dict[str, Any]], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Join the lines of all blocks that agree in `by`, in the order in which they first came."""
+    out: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for line in lines:
+        key = tuple(line.get(name) for name in by)
+        if key not in out:
+            out[key] = dict(line)
+            continue
+        for name, value in line.items():
+            if name not in by and value is not None:
+                out[key][name] = _TOGETHER.get(name, operator.add)(out[key][name], value)
+    return list(out.values())
+
+
+def _newest(lake: Lake, as_of: datetime) -> Iterator[tuple[str, pl.DataFrame]]:
+    for spec in RAW_TABLES:
+        within = pl.col("ts").is_between(as_of - LOOKBACK, as_of + LOOKBACK)
+        yield spec.name, lake.rows("raw", spec.name).filter(within).collect()

@@ -2,100 +2,156 @@
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+from urllib.parse import unquote
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import DeltaError
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from filelock import FileLock, Timeout
 
 from oihedge.core.errors import BusyError, ConfigError, DataError, OihedgeError
+from oihedge.core.tables import Table
+from oihedge.lake.layout import MONTH, crowded, parts_of, with_parts
+from oihedge.lake.settings import REMOTE, S3
 
 Layer = Literal["raw", "validated", "derived"]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
-MARKER = "lake.json"
+WRITER = WriterProperties(compression="ZSTD", max_row_group_size=131_072)
+"""Row groups small enough for a day of minutes to skip most of a file."""
 
 _KEEP_ALL_VERSIONS: Mapping[str, str | None] = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
-"""Delta forgets log entries after 30 days by default, and a decision older than that could no longer be replayed."""
+"""Delta forgets log entries after 30 days by default, and a decision older than that could no longer be replayed;
+only `upkeep.vacuum` removes anything, and it knows what is still referred to."""
+_CREDENTIALS = (
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_WEB_IDENTITY_TOKEN_FILE",),
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",), ("AWS_CONTAINER_CREDENTIALS_FULL_URI",),
+)  # fmt: skip
+_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_DRAWING = re.compile(r"\x1b\[[0-9;]*m|[↳│└─]|Error performing list request")
+
+
+class OutrunError(OihedgeError):
+    """Another writer committed first: nothing was written, and what is new has to be found again."""
+
+
+class _Opened(DeltaTable):
+    """A Delta table whose local files are named as the file system names them: Delta quotes blanks as %20."""
+
+    def file_uris(self, *arguments: Any, **named: Any) -> list[str]:
+        """Return the addresses of the data files."""
+        uris = super().file_uris(*arguments, **named)
+        return uris if self.table_uri.startswith(REMOTE) else [unquote(uri) for uri in uris]
 
 
 @dataclass(frozen=True)
 class Storage:
-    """One lake's place: a local folder now; another store changes `uri` and `options` and keeps its locks in `root`."""
+    """One lake's place: a local folder, whose writers queue at a lock, or S3, where Delta's conditional put decides."""
 
-    root: Path
+    root: Path | str
     lock_timeout_s: float
     compact_after: int
     options: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def remote(self) -> bool:
+        """Whether the tables are on S3."""
+        return isinstance(self.root, str)
+
     def uri(self, layer: Layer, table: str) -> str:
         """Return the table's address; derived tables lie directly under the root."""
-        return str(self.root / table if layer == "derived" else self.root / layer / table)
+        return f"{self.root}/{table}" if layer == "derived" else f"{self.root}/{layer}/{table}"
 
     def open(self, layer: Layer, table: str, version: int | None = None) -> DeltaTable | None:
         """Open a table at a version, or at its newest; None where there is no such table yet.
 
         Raises:
-            DataError: if the version does not exist or the table's log cannot be read.
+            DataError: if the version does not exist, was vacuumed, or the table's log cannot be read.
         """
         uri = self.uri(layer, table)
-        if not DeltaTable.is_deltatable(uri, storage_options=self.options):
-            return None
         try:
-            newest = DeltaTable(uri, storage_options=self.options)
+            newest = _Opened(uri, storage_options=self.options)
             if version is None or version == newest.version():
                 return newest
             if 0 <= version < newest.version():
-                return DeltaTable(uri, version=version, storage_options=self.options)
+                older = _Opened(uri, version=version, storage_options=self.options)
+                self._require_files(uri, older, newest)
+                return older
+        except TableNotFoundError:
+            return None
         except (DeltaError, OSError) as error:
-            raise DataError(f"lake table {uri} is damaged", got=_line(error), do="restore it from a copy") from error
+            raise self._unreadable(uri, error) from None
         raise DataError(f"lake table {uri} has no version {version}", expected=f"0 to {newest.version()}")
 
     def scan(self, opened: DeltaTable) -> pl.LazyFrame:
         """Return the rows of the opened version, lazily; predicates reach the files' statistics."""
-        return pl.scan_delta(opened)
+        rows = pl.scan_delta(opened)
+        return rows.drop(MONTH) if MONTH in opened.metadata().partition_columns else rows
 
-    def write(self, layer: Layer, table: str, rows: pl.DataFrame, opened: DeltaTable | None) -> int:
-        """Append `rows` in one commit, create the table with the first one, and return the newest version.
+    def write(self, layer: Layer, spec: Table, rows: pl.DataFrame, opened: DeltaTable | None) -> int:
+        """Append `rows` in one commit right after the version `opened`, and return the newest version.
+
+        The first commit makes the table. An append that leaves many small files merges them; should that fail, the rows
+        are in all the same, and the next append or `oihedge maintain` merges.
 
         Raises:
+            OutrunError: if another writer committed since `opened`; nothing was written.
             OihedgeError: if the store refuses the write; the table is as it was.
         """
-        uri = self.uri(layer, table)
+        uri = self.uri(layer, spec.name)
+        before = -1 if opened is None else opened.version()
+        parts = parts_of(layer, spec) if opened is None else opened.metadata().partition_columns
         try:
             write_deltalake(
                 opened or uri,
-                rows,
+                with_parts(rows, parts),
                 mode="append" if opened else "error",
                 schema_mode="merge" if opened else None,
+                partition_by=None if opened else parts or None,
                 configuration=None if opened else _KEEP_ALL_VERSIONS,
                 storage_options=self.options,
-                commit_properties=CommitProperties(custom_metadata={"rows": str(rows.height)}),
+                writer_properties=WRITER,
+                # No retries: Delta would put the rows after the other writer's without asking what is still new.
+                commit_properties=CommitProperties({"rows": str(rows.height)}, max_commit_retries=0),
             )
-            written = DeltaTable(uri, storage_options=self.options)
-            if len(written.file_uris()) > self.compact_after:
-                written.optimize.compact()
-            return written.version()
         except (DeltaError, OSError) as error:
+            if self._newest(layer, spec.name) > before:
+                raise OutrunError(f"lake table {uri} has moved on", got=one_line(error)) from None
             raise OihedgeError(
-                f"lake table {uri} could not be written", got=_line(error), do="nothing was changed; run again"
-            ) from error
+                f"lake table {uri} could not be written", got=one_line(error), do="nothing was changed; run again"
+            ) from (None if self.remote else error)
+        return self._merged(opened or _Opened(uri, storage_options=self.options))
+
+    def _newest(self, layer: Layer, table: str) -> int:
+        found = self.open(layer, table)
+        return -1 if found is None else found.version()
+
+    def _merged(self, written: DeltaTable) -> int:
+        if (where := crowded(written, self.compact_after)) is not None:
+            with suppress(DeltaError, OSError):
+                written.optimize.compact(where or None, writer_properties=WRITER)
+        return written.version()
 
     @contextmanager
     def writing(self, layer: Layer, table: str) -> Iterator[None]:
-        """Hold the table's write lock; the kernel drops it when its process dies.
+        """Hold the table's write lock; the kernel drops it when its process dies. On S3 there is none to hold.
 
         Raises:
             BusyError: if another process holds it for longer than the timeout.
         """
+        if self.remote:
+            yield
+            return
         path = Path(f"{self.uri(layer, table)}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -106,32 +162,64 @@ class Storage:
                 f"another process has been writing {path.stem} for {self.lock_timeout_s:g} s", do="run again later"
             ) from None
 
-    def marker(self) -> bool | None:
-        """Return whether the lake holds the simulated market, or None while nothing was written.
+    def committed(self, layer: Layer, table: str, version: int) -> datetime:
+        """Return when a version was committed, by its writer's clock."""
+        entry = DeltaTable(self.uri(layer, table), version=version, storage_options=self.options).history(1)[0]
+        return datetime.fromtimestamp(entry["timestamp"] / 1000, UTC)
 
-        Raises:
-            ConfigError: if the lake's marker file cannot be read.
-        """
-        path = self.root / MARKER
-        try:
-            simulated = json.loads(path.read_text())["simulated"]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(
-                f"{path} cannot be read", expected='{"simulated": true or false}', got=_line(error)
-            ) from None
-        return bool(simulated)
+    def listing(self, uri: str) -> dict[str, int]:
+        """Return every data file that lies under a table's address, of whatever version or none, with its bytes."""
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import FileSelector, PyFileSystem
 
-    def mark(self, simulated: bool) -> None:
-        """Remember which market the lake holds, before its first row; what is remembered already stays."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / "lake.lock", timeout=self.lock_timeout_s):
-            if self.marker() is None:
-                draft = self.root / f"{MARKER}.new"
-                draft.write_text(json.dumps({"simulated": simulated}) + "\n")
-                draft.replace(self.root / MARKER)
+        held = PyFileSystem(DeltaStorageHandler(uri, self.options)).get_file_info(FileSelector("", recursive=True))
+        return {f"{uri}/{entry.path}": entry.size for entry in held if entry.path.endswith(".parquet")}
+
+    def _require_files(self, uri: str, older: DeltaTable, newest: DeltaTable) -> None:
+        retired = sorted({*older.file_uris()} - {*newest.file_uris()})
+        gone = set(retired) - set(self.listing(uri)) if retired else set()
+        if gone:
+            raise DataError(
+                f"version {older.version()} of lake table {uri} was vacuumed",
+                expected="a version within lake.keep_days",
+                got=f"{len(gone)} of its files removed",
+                do=f"read the newest version {newest.version()} with as_of instead: it holds every row",
+            )
+
+    def _unreadable(self, uri: str, error: Exception) -> OihedgeError:
+        if self.remote and (isinstance(error, OSError) or "S3 error" in str(error)):
+            return ConfigError(
+                f"lake table {uri} cannot be reached",
+                got=one_line(error),
+                do="check lake.root, lake.s3 and credentials",
+            )
+        return DataError(f"lake table {uri} is damaged", got=one_line(error), do="restore it from a copy")
 
 
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+def s3_options(settings: S3) -> dict[str, str]:
+    """Return what Delta and Polars need to reach the store; credentials stay in the environment, where both look.
+
+    Raises:
+        ConfigError: if the environment holds none.
+    """
+    if not any(all(os.environ.get(name) for name in names) for names in _CREDENTIALS):
+        raise ConfigError(
+            "no S3 credentials in the environment",
+            expected="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a web identity or container role",
+            do="export them; they never go into settings",
+        )
+    options = {"aws_region": settings.region, "aws_conditional_put": "etag"}
+    if settings.endpoint is not None:
+        options["aws_endpoint_url"] = settings.endpoint
+    return {**options, "aws_allow_http": "true"} if settings.allow_http else options
+
+
+def one_line(error: Exception) -> str:
+    """Return a vendor's error, which may be a drawn tree of causes, as one short line.
+
+    A store's refusal repeats the access key that it refuses: none of the credentials is passed on.
+    """
+    text = _DRAWING.sub(" ", str(error))
+    for secret in sorted(filter(None, map(os.environ.get, _SECRETS)), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return (" ".join(text.split()) or type(error).__name__)[:240]

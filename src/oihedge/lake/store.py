@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from oihedge.core.clock import require_utc
-from oihedge.core.errors import ConfigError
-from oihedge.core.tables import TABLES, Table, table
+from oihedge.core.errors import BusyError, ConfigError
+from oihedge.core.tables import RAW_TABLES, TABLES, Table, table
+from oihedge.lake.inventory import INVENTORY, count, time_column
+from oihedge.lake.marker import mark, marked
 from oihedge.lake.revisions import align, changes, latest, one_batch
-from oihedge.lake.storage import LAYERS, Layer, Storage
-
-_INVENTORY = pl.Schema(
-    {
-        "layer": pl.String(), "table": pl.String(), "venue": pl.String(), "symbol": pl.String(), "rows": pl.Int64(),
-        "first_ts": pl.Datetime("us", "UTC"), "last_ts": pl.Datetime("us", "UTC"),
-    }
-)  # fmt: skip
+from oihedge.lake.settings import S3
+from oihedge.lake.storage import LAYERS, Layer, OutrunError, Storage, s3_options
+from oihedge.lake.upkeep import Upkeep, keep_up
 
 
 @dataclass(frozen=True)
@@ -34,27 +32,36 @@ class Appended:
 class Lake:
     """Delta tables in three layers: `raw`, `validated`, and `derived` (directly under the root).
 
-    Tables only grow. Any number of processes may read and append at the same time: an append is one atomic commit under
-    the table's lock, so a killed one leaves the table as it was, and appending the same rows again changes nothing.
+    Tables only grow. Any number of processes may read and append at the same time: an append is one atomic commit right
+    after the version it was compared with, so a killed one leaves the table as it was, and appending the same rows
+    again, even by two processes at once, changes nothing.
     """
 
     def __init__(
-        self, root: Path, *, simulated: bool, lock_timeout_s: float = 120.0, compact_after_files: int = 64
+        self,
+        root: Path | str,
+        *,
+        simulated: bool,
+        lock_timeout_s: float = 120.0,
+        compact_after_files: int = 64,
+        s3: S3 | None = None,
     ) -> None:
         """Open the lake at `root`; nothing is written before the first append.
 
         Args:
-            root: the lake's folder.
+            root: the lake's folder, or s3://bucket/prefix as text.
             simulated: whether the rows come from the embedded market.
-            lock_timeout_s: how long an append waits for another writer of its table.
-            compact_after_files: an append that leaves more data files merges them.
+            lock_timeout_s: how long an append waits for other writers of its table.
+            compact_after_files: an append that leaves more small data files merges them.
+            s3: how the store of an s3:// root is reached.
 
         Raises:
-            ConfigError: if the lake holds the other kind of market; the two are never mixed.
+            ConfigError: if the lake holds the other kind of market (the two are never mixed), or S3 cannot be reached.
         """
         self.root, self.simulated = root, simulated
-        self._storage = Storage(root, lock_timeout_s, compact_after_files)
-        self._require_market(self._storage.marker())
+        self._storage = Storage(root, lock_timeout_s, compact_after_files, s3_options(s3) if s3 else {})
+        self._marked = marked(self._storage)
+        self._require_market(self._marked)
 
     def append(self, layer: Layer, name: str, rows: pl.DataFrame, *, now: datetime) -> Appended:
         """Add what is new in `rows`: unknown keys as they are, changed values as revisions available from `now`.
@@ -80,18 +87,32 @@ class Lake:
         mirrored = layer == "validated" and "ingested_at" in rows.columns
         if batch.is_empty():
             return Appended(0, self.version(layer, name))
-        self._storage.mark(self.simulated)
-        self._require_market(self._storage.marker())
-        with self._storage.writing(layer, name):
-            opened = self._storage.open(layer, name)
-            new = batch
+        if self._marked is None:
+            mark(self._storage, self.simulated)
+            self._marked = marked(self._storage)
+        self._require_market(self._marked)
+        outrun = Retrying(
+            retry=retry_if_exception_type(OutrunError),
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            stop=stop_after_delay(self._storage.lock_timeout_s),
+        )
+        try:
+            return outrun(self._append, layer, spec, batch, now, mirrored)
+        except RetryError:
+            raise BusyError(
+                f"others kept writing {name} for {self._storage.lock_timeout_s:g} s", do="run again later"
+            ) from None
+
+    def _append(self, layer: Layer, spec: Table, batch: pl.DataFrame, now: datetime, mirrored: bool) -> Appended:
+        with self._storage.writing(layer, spec.name):
+            opened, new = self._storage.open(layer, spec.name), batch
             if opened is not None:
                 stored = self._storage.scan(opened)
                 batch = align(batch, stored.collect_schema(), spec)
-                new = changes(batch, _near(stored, batch, spec), spec, now, mirrored=mirrored)
+                new = changes(batch, stored, spec, now, mirrored=mirrored)
                 if new.is_empty():
                     return Appended(0, opened.version())
-            return Appended(new.height, self._storage.write(layer, name, new.sort(spec.key), opened))
+            return Appended(new.height, self._storage.write(layer, spec, new.sort(spec.key), opened))
 
     def read(
         self,
@@ -122,7 +143,7 @@ class Lake:
             DataError: if the version does not exist or the table is damaged.
         """
         spec = _spec(layer, name)
-        rows, when = self.rows(layer, name, version), _time_column(spec)
+        rows, when = self.rows(layer, name, version), time_column(spec)
         if start is not None:
             rows = rows.filter(pl.col(when) >= require_utc(start, "start"))
         if end is not None:
@@ -158,30 +179,39 @@ class Lake:
         """Tell whether anything was written to the table."""
         return self.version(layer, name) is not None
 
+    def tables(self) -> list[tuple[Layer, str]]:
+        """Return the layer and name of every table that something was written to."""
+        raw = {spec.name for spec in RAW_TABLES}
+        likely = [(layer, name) for layer in LAYERS for name in TABLES if (name in raw) == (layer != "derived")]
+        return [(layer, name) for layer, name in likely if self.exists(layer, name)]
+
+    def keep_up(
+        self,
+        layer: Layer,
+        name: str,
+        *,
+        keep: timedelta,
+        needed: Collection[int] = (),
+        now: datetime,
+        dry_run: bool = False,
+    ) -> Upkeep:
+        """Merge the table's small files and remove what only versions older than `keep` need; see `upkeep.keep_up`.
+
+        Raises:
+            DataError: if there is no such table.
+            OihedgeError: if the store refuses; no row is lost.
+        """
+        name, now = _spec(layer, name).name, require_utc(now, "now")
+        return keep_up(self._storage, layer, name, keep=keep, needed=needed, now=now, dry_run=dry_run)
+
     def inventory(self) -> pl.DataFrame:
         """Count rows, revisions included, by table, venue and symbol (the asset where a table has no symbol).
 
         Returns:
             layer, table, venue, symbol, rows, first_ts, last_ts; sorted.
         """
-        found = list(self._counts())
-        return pl.concat(found).sort(_INVENTORY.names()[:4]) if found else pl.DataFrame(schema=_INVENTORY)
-
-    def _counts(self) -> Iterator[pl.DataFrame]:
-        for layer in LAYERS:
-            for spec in TABLES.values():
-                if self.exists(layer, spec.name):
-                    rows, when = self.rows(layer, spec.name), pl.col(_time_column(spec))
-                    symbol = next((name for name in ("symbol", "asset") if name in spec.columns), None)
-                    by = {
-                        "venue": pl.col("venue") if "venue" in spec.columns else pl.lit(None, pl.String()),
-                        "symbol": pl.col(symbol) if symbol else pl.lit(None, pl.String()),
-                    }
-                    counted = rows.with_columns(**by).group_by("venue", "symbol").agg(
-                        rows=pl.len().cast(pl.Int64), first_ts=when.min(), last_ts=when.max()
-                    )  # fmt: skip
-                    named = counted.with_columns(layer=pl.lit(layer), table=pl.lit(spec.name))
-                    yield named.select(_INVENTORY.names()).collect()
+        found = [count(self.rows(layer, name), layer, TABLES[name]) for layer, name in self.tables()]
+        return pl.concat(found).sort(INVENTORY.names()[:4]) if found else pl.DataFrame(schema=INVENTORY)
 
     def _require_market(self, stored: bool | None) -> None:
         if stored is not None and stored != self.simulated:
@@ -197,14 +227,3 @@ def _spec(layer: Layer, name: str) -> Table:
     if layer not in LAYERS:
         raise ConfigError(f"unknown lake layer {layer!r}", expected=", ".join(LAYERS))
     return table(name)
-
-
-def _time_column(spec: Table) -> str:
-    return "ts" if "ts" in spec.columns else "as_of"
-
-
-def _near(stored: pl.LazyFrame, batch: pl.DataFrame, spec: Table) -> pl.LazyFrame:
-    """Keep the stored rows that can share a key with the batch: an hourly append reads an hour, not the past."""
-    if "ts" not in spec.key:
-        return stored
-    return stored.filter(pl.col("ts").is_between(batch["ts"].min(), batch["ts"].max()))

@@ -1,17 +1,17 @@
 """Binance Vision archive files: the way anyone gets years of open interest.
 
 Layout below a folder, as the public bucket has it (with or without its leading `data/`):
-`futures/um/daily/metrics/SYM`, `futures/um/{monthly,daily}/klines/SYM/1h`,
-`futures/um/{monthly,daily}/fundingRate/SYM`, `spot/{monthly,daily}/klines/SYM/1h`. Every zip
-stands beside its `.CHECKSUM`; files get replaced at the source, so a zip without a matching one is refused.
+`futures/um/daily/metrics/SYM`, `futures/um/{monthly,daily}/KIND/SYM/1h` with KIND one of klines, markPriceKlines,
+indexPriceKlines, premiumIndexKlines, `futures/um/monthly/fundingRate/SYM`, `spot/{monthly,daily}/klines/SYM/1h`. Every
+zip stands beside its `.CHECKSUM`; files get replaced at the source, so a zip without a matching one is refused.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -24,28 +24,43 @@ from oihedge.core.tables import conform, table
 from oihedge.core.types import Instrument
 from oihedge.market.rows import COINS_AND_USD, bars_table, funding_table, interest_table
 from oihedge.market.settings import Market
-from oihedge.market.zips import read_zips
+from oihedge.market.zips import Zipped, read_zips
 
 RELABELLED = date(2026, 6, 25)
 """From this day's metrics file on, a row labelled T is the snapshot at T + 5 min (binance-public-data issue 491)."""
 METRICS_STEP = timedelta(minutes=5)
+BARS: Mapping[str, str | None] = {
+    "klines": None,
+    "markPriceKlines": "mark",
+    "indexPriceKlines": "index",
+    "premiumIndexKlines": "premium",
+}
+"""Kinds of archive with bars, and the kind their rows carry; None: that of the market, perp or spot. The premium index
+is around 0 and may be negative: its rows carry 1 + it, which is a price's kind of number."""
+KINDS = ("metrics", *BARS, "fundingRate")
+USUAL = ("metrics", "klines", "fundingRate")
+STEPS: Mapping[str, timedelta] = {"1h": timedelta(hours=1), "1m": timedelta(minutes=1)}
 _FILE = re.compile(
-    r"(?P<market>futures/um|spot)/(?P<every>daily|monthly)/(?P<kind>metrics|klines|fundingRate)/(?P<sym>[A-Z0-9_]+)/"
-    r"(?:1h/)?(?P=sym)-(?:1h|metrics|fundingRate)-(?P<date>\d{4}-\d{2}(?:-\d{2})?)\.zip$"
+    rf"(?P<market>futures/um|spot)/(?P<every>daily|monthly)/(?P<kind>{'|'.join(KINDS)})/(?P<sym>[A-Z0-9_]+)/"
+    r"(?:(?P<step>1h|1m)/)?(?P=sym)-(?P<label>1h|1m|metrics|fundingRate)-(?P<date>\d{4}-\d{2}(?:-\d{2})?)\.zip$"
 )
 _VENUES = {"futures/um": ("binanceusdm", "perp"), "spot": ("binance", "spot")}
-_COLUMNS = {
-    "metrics": (
-        "create_time", "symbol", "sum_open_interest", "sum_open_interest_value", "count_toptrader_long_short_ratio",
-        "sum_toptrader_long_short_ratio", "count_long_short_ratio", "sum_taker_long_short_vol_ratio",
-    ),
-    "klines": (
-        "open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count",
-        "taker_buy_volume", "taker_buy_quote_volume", "ignore",
-    ),
-    "fundingRate": ("calc_time", "funding_interval_hours", "last_funding_rate"),
-}  # fmt: skip
-_TABLE = {"metrics": "open_interest", "klines": "ohlcv", "fundingRate": "funding"}
+_RATIOS = {
+    "accounts": "count_long_short_ratio",
+    "top_accounts": "count_toptrader_long_short_ratio",
+    "top_positions": "sum_toptrader_long_short_ratio",
+}
+"""Not the taker ratio: here it is one of five minutes, over REST one of an hour, and both would share a key."""
+_METRICS = (
+    "create_time", "symbol", "sum_open_interest", "sum_open_interest_value", "count_toptrader_long_short_ratio",
+    "sum_toptrader_long_short_ratio", "count_long_short_ratio", "sum_taker_long_short_vol_ratio",
+)  # fmt: skip
+_KLINES = (
+    "open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count",
+    "taker_buy_volume", "taker_buy_quote_volume", "ignore",
+)  # fmt: skip
+_FUNDING = ("calc_time", "funding_interval_hours", "last_funding_rate")
+_TABLES = ("ohlcv", "open_interest", "funding", "long_short")
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,14 @@ class ArchiveFile:
 
 
 def read_archives(
-    folder: Path, settings: Market, *, start: datetime, end: datetime, progress: Progress = silent
+    folder: Path,
+    settings: Market,
+    *,
+    start: datetime,
+    end: datetime,
+    kinds: Sequence[str] = USUAL,
+    timeframe: str = "1h",
+    progress: Progress = silent,
 ) -> dict[str, pl.DataFrame]:
     """Read the archive files of the configured Binance symbols.
 
@@ -69,40 +91,60 @@ def read_archives(
         settings: which symbols to take, and the venues' delays: rows are available as a live run would have had them.
         start: first ts, included.
         end: end of the span, excluded.
+        kinds: which of KINDS.
+        timeframe: of the bars, 1h or 1m; of both only that one is read.
         progress: told after every series of files.
 
     Returns:
-        Rows of ohlcv (hourly), open_interest (the snapshots on the hour) and funding with start <= ts < end.
+        Rows of ohlcv, open_interest and long_short (the snapshots on the hour) and funding with start <= ts < end.
 
     Raises:
-        ConfigError: if the span is empty.
+        ConfigError: if the span is empty, or for a kind or timeframe there is none of.
         DataError: if there is no file for the span, or one is damaged; it is named.
     """
     start, end = require_utc(start, "start"), require_utc(end, "end")
     if start >= end:
         raise ConfigError("the archive span is empty", expected="start before end", got=f"{start} .. {end}")
+    check_choice(kinds, timeframe)
     delays: dict[tuple[str, str], timedelta] = {
         (venue.id, venue.kind): timedelta(seconds=venue.delay_s) for venue in settings.venues
     }
     series: dict[tuple[str, Instrument], list[ArchiveFile]] = defaultdict(list)
-    for file in find_archives(folder, settings):
+    for file in find_archives(folder, settings, kinds=kinds, timeframe=timeframe):
         # a day of metrics ends with the next day's midnight, and a shifted one begins 5 minutes late
         if file.since <= end.date() and file.until + timedelta(days=1) > start.date():
             series[file.kind, file.instrument].append(file)
     if not series:
         raise DataError(
-            f"{folder} has no archive file between {start:%F} and {end:%F}", do=f"see {__name__} for the layout"
+            f"{folder} has no archive file of {', '.join(kinds)} between {start:%F} and {end:%F}",
+            do=f"see {__name__} for the layout",
         )
-    frames: dict[str, list[pl.DataFrame]] = {name: [] for name in _TABLE.values()}
+    frames: dict[str, list[pl.DataFrame]] = {name: [] for name in _TABLES}
     for done, ((kind, instrument), files) in enumerate(sorted(series.items(), key=lambda item: str(item[0])), 1):
         delay = delays[instrument.venue, instrument.kind]
-        rows = _PARSERS[kind](files, instrument, delay).filter(pl.col("ts").is_between(start, end, closed="left"))
-        frames[_TABLE[kind]].append(rows)
+        for name, rows in _read(kind, files, instrument, delay, timeframe).items():
+            frames[name].append(rows.filter(pl.col("ts").is_between(start, end, closed="left")))
         progress(done, len(series), f"{instrument.venue} {kind} {instrument.symbol}")
     return {name: _one_each(name, found) for name, found in frames.items()}
 
 
-def find_archives(folder: Path, settings: Market) -> list[ArchiveFile]:
+def check_choice(kinds: Sequence[str], timeframe: str) -> None:
+    """Refuse kinds and timeframes that there are none of.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    strange = [kind for kind in kinds if kind not in KINDS]
+    if strange or not kinds:
+        got = repr(strange[0]) if strange else "none"
+        raise ConfigError("unknown kind of archive", expected=f"of {', '.join(KINDS)}", got=got)
+    if timeframe not in STEPS:
+        raise ConfigError("unknown timeframe of archives", expected=" or ".join(STEPS), got=repr(timeframe))
+
+
+def find_archives(
+    folder: Path, settings: Market, *, kinds: Sequence[str] = USUAL, timeframe: str = "1h"
+) -> list[ArchiveFile]:
     """List the files of the configured symbols below `folder`, by name.
 
     Raises:
@@ -110,23 +152,29 @@ def find_archives(folder: Path, settings: Market) -> list[ArchiveFile]:
     """
     if not folder.is_dir():
         raise DataError(f"archive folder {folder} is not there", do="check the path")
-    wanted: dict[tuple[str, str, str], Instrument] = {
-        (venue.id, venue.kind, _market_id(symbol)): Instrument(venue.id, symbol, asset, venue.kind)
-        for venue in settings.venues
-        for asset, symbol in venue.symbols.items()
-    }
+    wanted = instruments(settings)
     found = []
     for path in sorted(folder.rglob("*.zip")):
         match = _FILE.search(path.as_posix())
-        instrument = match and wanted.get((*_VENUES[match["market"]], match["sym"]))
-        if match and instrument:
+        instrument = match and wanted.get((match["market"], match["sym"]))
+        fits = match and match["kind"] in kinds and (match["kind"] not in BARS or match["label"] == timeframe)
+        if match and instrument and fits:
             since, until = _days(match["date"], path)
             found.append(ArchiveFile(path, match["kind"], instrument, since, until))
     return found
 
 
-def _market_id(symbol: str) -> str:
-    return symbol.split(":")[0].replace("/", "")
+def instruments(settings: Market) -> dict[tuple[str, str], Instrument]:
+    """Return the configured Binance instruments by (futures/um or spot, Binance's symbol)."""
+    places = {venue: place for place, venue in _VENUES.items()}
+    return {
+        (places[venue.id, venue.kind], symbol.split(":")[0].replace("/", "")): Instrument(
+            venue.id, symbol, asset, venue.kind
+        )
+        for venue in settings.venues
+        if (venue.id, venue.kind) in places
+        for asset, symbol in venue.symbols.items()
+    }
 
 
 def _days(text: str, path: Path) -> tuple[date, date]:
@@ -139,43 +187,65 @@ def _days(text: str, path: Path) -> tuple[date, date]:
     return since, (since + timedelta(days=32)).replace(day=1)
 
 
-def _metrics(files: Sequence[ArchiveFile], instrument: Instrument, delay: timedelta) -> pl.DataFrame:
+def _read(
+    kind: str, files: Sequence[ArchiveFile], instrument: Instrument, delay: timedelta, timeframe: str
+) -> dict[str, pl.DataFrame]:
+    if kind == "metrics":
+        return _metrics(files, instrument, delay)
+    if kind == "fundingRate":
+        return {"funding": _funding(files, instrument, delay)}
+    return {"ohlcv": _klines(files, replace(instrument, kind=BARS[kind] or instrument.kind), delay, timeframe)}
+
+
+def _metrics(files: Sequence[ArchiveFile], instrument: Instrument, delay: timedelta) -> dict[str, pl.DataFrame]:
     """Return hourly snapshots; blank values are missing rows, of a repeated instant the last counts."""
     shifted = {file.path: file.since >= RELABELLED for file in files}
-    raw = read_zips([file.path for file in files], _COLUMNS["metrics"])
+    raw = read_zips([file.path for file in files], _METRICS)
     time = raw.instants("create_time")
-    numbers = raw.numbers("sum_open_interest", "sum_open_interest_value")
-    late = pl.Series(raw.per_row(lambda path: shifted[path]))
-    frame = numbers.select(
-        ts=pl.when(late).then(time + METRICS_STEP).otherwise(time),
+    late = pl.Series(raw.per_row(lambda path: shifted[path]), dtype=pl.Boolean)
+    ts = pl.select(pl.when(late).then(time + METRICS_STEP).otherwise(time)).to_series().alias("ts")
+    on_hour = ts == ts.dt.truncate("1h")
+    interest = raw.numbers("sum_open_interest", "sum_open_interest_value").select(
+        ts,
         oi_base="sum_open_interest",
         oi_usd="sum_open_interest_value",
         unit_source=pl.lit(COINS_AND_USD),
     )
-    hourly = frame.filter(pl.col("ts") == pl.col("ts").dt.truncate("1h"), pl.col("oi_base").is_not_null())
-    return interest_table(hourly, instrument, delay)
+    hourly = interest.filter(on_hour, pl.col("oi_base").is_not_null())
+    return {
+        "open_interest": interest_table(hourly, instrument, delay),
+        "long_short": _crowd(raw, ts, on_hour, instrument, delay),
+    }
 
 
-def _klines(files: Sequence[ArchiveFile], instrument: Instrument, delay: timedelta) -> pl.DataFrame:
-    raw = read_zips([file.path for file in files], _COLUMNS["klines"])
+def _crowd(raw: Zipped, ts: pl.Series, on_hour: pl.Series, instrument: Instrument, delay: timedelta) -> pl.DataFrame:
+    ratios = raw.numbers(*_RATIOS.values()).select(ts, **_RATIOS).filter(on_hour)
+    long = ratios.unpivot(index="ts", variable_name="measure", value_name="ratio").drop_nulls("ratio")
+    named = {"venue": instrument.venue, "symbol": instrument.symbol, "asset": instrument.asset}
+    stamped = long.with_columns(available_at=pl.col("ts") + delay, **{k: pl.lit(v) for k, v in named.items()})
+    return conform(stamped, table("long_short"), stamps=False)
+
+
+def _klines(files: Sequence[ArchiveFile], instrument: Instrument, delay: timedelta, timeframe: str) -> pl.DataFrame:
+    """Return bars; the index and the premium have no volume, for which the files say 0."""
+    raw = read_zips([file.path for file in files], _KLINES)
     prices = raw.numbers("open", "high", "low", "close", "volume")
-    return bars_table(prices.with_columns(ts=raw.instants("open_time")), instrument, delay)
+    if instrument.kind not in ("perp", "spot"):
+        prices = prices.with_columns(volume=pl.lit(None, dtype=pl.Float64))
+    if instrument.kind == "premium":
+        prices = prices.with_columns(pl.col("open", "high", "low", "close") + 1.0)
+    frame = prices.with_columns(ts=raw.instants("open_time"))
+    known = pl.col("ts") + STEPS[timeframe] + delay
+    return bars_table(frame, instrument, delay, timeframe).with_columns(available_at=known)
 
 
 def _funding(files: Sequence[ArchiveFile], instrument: Instrument, delay: timedelta) -> pl.DataFrame:
-    raw = read_zips([file.path for file in files], _COLUMNS["fundingRate"])
+    raw = read_zips([file.path for file in files], _FUNDING)
     numbers = raw.numbers("last_funding_rate", "funding_interval_hours")
     # payments carry some milliseconds beside their hour
     hour = raw.instants("calc_time").dt.round("1h")
     frame = numbers.select(ts=hour, rate="last_funding_rate", interval_h="funding_interval_hours")
     return funding_table(frame.drop_nulls(), instrument, delay)
-
-
-_PARSERS: Mapping[str, Callable[[Sequence[ArchiveFile], Instrument, timedelta], pl.DataFrame]] = {
-    "metrics": _metrics,
-    "klines": _klines,
-    "fundingRate": _funding,
-}
 
 
 def _one_each(name: str, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import ccxt
 import ccxt.async_support
+from ccxt.base.exchange import json_parser
 
 from oihedge.market.retry import Gate
 from oihedge.market.settings import Market, Venue
@@ -18,40 +17,69 @@ from oihedge.market.venues import reach
 
 _HOST = re.compile(r"^[a-z]+://[^/]+")
 _PASSING_4XX = {408, 418, 425, 429}
+_FAILED_SERVER = {"10000", "10016", "50000", "50001", "50004", "50013", "50026", "40725", "45001"}
+"""Codes in a body with status 200 by which Bybit, OKX and Bitget say that their server failed or is busy."""
 
 
 class StrictBody:
-    """Mixin that goes before a ccxt class: bodies that are no JSON, or speak of another symbol, are errors.
+    """Mixin that goes before a ccxt class: bodies that are no JSON, or say that the server failed, are errors.
 
-    ccxt itself takes an HTML page or a truncated body with status 200 for an empty history.
+    ccxt itself takes an HTML page or a truncated body with status 200 for an empty history. The body is decoded here,
+    once; `parse_json`, which ccxt calls right after, hands that on.
     """
 
     id: str
     gate: Gate
+    raw: bool = False
+    """Whether raw bodies are wanted as they are; ccxt's own parsers want numbers as text."""
     served_at: datetime | None = None
     """The venue's own clock in its newest answer."""
+    _decoded: Any = None
 
     def on_rest_response(
         self, code: int, reason: str, url: str, method: str,
         response_headers: dict[str, str], response_body: str, request_headers: Any, request_body: str | None,
     ) -> str:  # fmt: skip
         """Check one answer and hand its body on; ccxt calls this for every response."""
+        self.gate.answers += 1
         headers = {name.lower(): value for name, value in response_headers.items()}
         self.served_at = _date(headers.get("date"))
         if code in (418, 429, 503) and (seconds := _retry_after(headers)) is not None:
             self.gate.pause(seconds)
+        self._decoded = None
         if code >= 300:
             return response_body
         try:
-            body = json.loads(response_body)
-        except ValueError:
+            body = json_parser.loads(response_body)
+        except (ValueError, RecursionError):
             raise ccxt.BadResponse(f"{self.id} sent no JSON: {response_body[:60]!r}") from None
         if not isinstance(body, dict | list):
             raise ccxt.BadResponse(f"{self.id} sent neither an object nor a list: {response_body[:60]!r}")
-        if isinstance(body, dict) and str(body.get("retCode")) in ("10000", "10016"):
+        if isinstance(body, dict) and {str(body.get("retCode")), str(body.get("code"))} & _FAILED_SERVER:
             raise ccxt.ExchangeNotAvailable(f"{self.id} {response_body[:200]}")
-        _check_symbol(self.id, _asked_symbol(url, request_body), body)
+        self._decoded = body
         return response_body
+
+    def parse_json(self, http_response: str) -> Any:
+        """Return what the hook decoded, or let ccxt decode for its own parsers."""
+        decoded, self._decoded = self._decoded, None
+        return decoded if self.raw and decoded is not None else super().parse_json(http_response)  # type: ignore[misc]
+
+    def handle_errors(self, code: int, reason: str, url: str, method: str, headers: Any, body: str, *rest: Any) -> None:
+        """Tell what passes from what ccxt calls a mere ExchangeError because it does not know the body's words."""
+        try:
+            super().handle_errors(code, reason, url, method, headers, body, *rest)  # type: ignore[misc]
+        except ccxt.ExchangeError as error:
+            if type(error) is not ccxt.ExchangeError:
+                raise
+            text = f"{self.id} {code} {reason} {body[:100]}"
+            if code in (418, 429):
+                raise ccxt.RateLimitExceeded(text) from error
+            if code >= 500:
+                raise ccxt.ExchangeNotAvailable(text) from error
+            if body.strip() in ("{}", "[]"):
+                raise ccxt.BadResponse(text) from error
+            raise
 
     def handle_http_status_code(self, code: int, reason: str, url: str, method: str, body: str) -> None:
         """Refuse for good what ccxt takes for passing: a 4xx that is neither a time-out nor a rate limit."""
@@ -64,14 +92,16 @@ class StrictBody:
 def open_client(venue: Venue, settings: Market, gate: Gate, base_url: str | None) -> Any:
     """Make the ccxt client of `venue`; every URL is moved to `base_url` when there is one."""
     plain = getattr(ccxt.async_support, venue.id)
+    types = list(reach(venue.id, venue.kind).market_types)
     client = type(f"Strict{plain.__name__}", (StrictBody, plain), {})(
         {
             "timeout": int(settings.timeout_s * 1000),
             "enableRateLimit": base_url is None,  # a loopback needs no pacing
-            "options": {"fetchMarkets": {"types": list(reach(venue.id, venue.kind).market_types)}},
+            "options": {"fetchMarkets": {"types": types}} if types else {},
         }
     )
     client.gate = gate
+    client.has = {**client.has, "fetchCurrencies": False}  # one request less; nothing here reads currencies
     if base_url is not None:
         client.urls["api"] = _moved(client.urls["api"], base_url.rstrip("/"))
         client.timeout_on_exit = 0
@@ -83,23 +113,6 @@ def _moved(urls: Any, base_url: str) -> Any:
     if isinstance(urls, dict):
         return {name: _moved(url, base_url) for name, url in urls.items()}
     return _HOST.sub(base_url, urls) if isinstance(urls, str) else urls
-
-
-def _asked_symbol(url: str, request_body: str | None) -> str | None:
-    if request_body:
-        asked = json.loads(request_body)
-        name = asked.get("coin") or asked.get("req", {}).get("coin")
-        return None if name is None else str(name)
-    return parse_qs(urlsplit(url).query).get("symbol", [None])[0]
-
-
-def _check_symbol(venue: str, asked: str | None, body: Any) -> None:
-    if asked is None:
-        return
-    rows = body if isinstance(body, list) else [body.get("result")]
-    for row in rows:
-        if isinstance(row, dict) and (got := row.get("symbol") or row.get("coin") or row.get("s")) not in (None, asked):
-            raise ccxt.BadResponse(f"{venue} was asked for {asked} and answered with {got}")
 
 
 def _date(text: str | None) -> datetime | None:

@@ -16,7 +16,7 @@ from oihedge.market.spec import VALUES, FromColumn, ImportSpec, load_spec, resol
 
 __all__ = ["ImportSpec", "load_spec", "read_import"]
 
-HOUR = timedelta(hours=1)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 Prices = Callable[[str, str], pl.DataFrame]
 """(venue, symbol) to bars (ts, open), one row per ts."""
 _SYMBOL = r"^[A-Z0-9]+/[A-Z0-9]+(:[A-Z0-9]+)?$"
@@ -143,8 +143,9 @@ def _templated(venue: pl.Series, asset: pl.Series, spec: ImportSpec, path: Path)
 def _instants(stamp: pl.Series, spec: ImportSpec) -> tuple[pl.Series, pl.Series]:
     """Return what each row describes (a bar's open, else an instant) and when it was complete."""
     if spec.table == "ohlcv":
-        opened = stamp if spec.stamp == "open" else stamp - HOUR
-        return opened, opened + HOUR
+        step = HOUR if spec.timeframe == "1h" else MINUTE
+        opened = stamp if spec.stamp == "open" else stamp - step
+        return opened, opened + step
     instant = stamp + HOUR if spec.stamp == "open" else stamp
     return instant, instant
 

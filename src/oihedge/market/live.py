@@ -14,12 +14,15 @@ import polars as pl
 
 from oihedge.core.errors import ConfigError, OihedgeError, VenueError
 from oihedge.core.protocols import Progress
-from oihedge.core.tables import conform, table
+from oihedge.core.tables import table
 from oihedge.core.types import Instrument
 from oihedge.market.clients import open_client
+from oihedge.market.limits import Limiter
 from oihedge.market.read import Fetched, Gap
 from oihedge.market.retry import Gate, call
-from oihedge.market.series import Series, read_bars, read_funding, read_interest
+from oihedge.market.series import Read, Series
+from oihedge.market.series_jobs import Job, Wanted
+from oihedge.market.series_now import nothing
 from oihedge.market.settings import Market, Venue
 
 FAILURES = (ccxt.BaseError, VenueError)
@@ -33,7 +36,7 @@ class Reading:
         settings: Market,
         venues: Sequence[Venue],
         tables: Sequence[str],
-        start: datetime | Mapping[tuple[str, str], datetime],
+        start: datetime | Mapping[tuple[str, ...], datetime],
         end: datetime,
         now: datetime,
         base_url: str | None,
@@ -60,17 +63,27 @@ class Reading:
         try:
             open_ = await self._load_markets(clients)
             _check_symbols(open_)
-            series = [self._series(venue, client, asset) for venue, client in open_ for asset in venue.symbols]
-            self._total = sum(len(_tables_of(one, self._tables)) for one in series)
-            await asyncio.gather(*(self._read(one) for one in series))
+            limiters = {
+                venue.id: Limiter([] if self._base_url else [x for x in self._settings.limits if x.venue == venue.id])
+                for venue in self._venues
+            }  # a loopback needs no pacing
+            wanted = [
+                self._wanted(venue, client, limiters[venue.id], asset)
+                for venue, client in open_
+                for asset in venue.symbols
+            ]
+            self._total = sum(len(one.jobs(_no_bars)) + one.keeps_bars for one in wanted)
+            await asyncio.gather(*(self._read(one) for one in wanted))
         finally:
             await asyncio.gather(*(client.close() for client in clients))
-        return self._fetched()
+        return self._fetched(sum(gate.answers for gate in gates.values()))
 
     async def _load_markets(self, clients: Sequence[Any]) -> list[tuple[Venue, Any]]:
         async def load(venue: Venue, client: Any) -> tuple[Venue, Any] | None:
             try:
-                await call(client.gate, self._settings, lambda: _markets(client))
+                if venue.kind != "option":  # options are asked for by currency
+                    await call(client.gate, self._settings, lambda: _markets(client))
+                client.raw = True
             except FAILURES as error:
                 self._failures.append(f"{venue.id} {venue.kind} markets: {_line(error)}")
                 return None
@@ -81,52 +94,52 @@ class Reading:
         )
         return [pair for pair in loaded if pair is not None]
 
-    def _series(self, venue: Venue, client: Any, asset: str) -> Series:
-        instrument = Instrument(venue.id, venue.symbols[asset], asset, venue.kind)
+    def _wanted(self, venue: Venue, client: Any, limiter: Limiter, asset: str) -> Wanted:
+        symbol = venue.symbols[asset]
+        instrument = Instrument(venue.id, symbol, asset, venue.kind)
+        market = {"id": symbol, "base": asset} if venue.kind == "option" else client.markets[symbol]
 
         async def calls(ask: Callable[[], Awaitable[Any]]) -> Any:
             return await call(client.gate, self._settings, ask)
 
-        return Series(
-            client, instrument, timedelta(seconds=venue.delay_s), calls, self._now, self._end, self._base_url is None
-        )
+        delay, real = timedelta(seconds=venue.delay_s), self._base_url is None
+        series = Series(client, instrument, market, delay, calls, limiter, self._now, self._end, real)
+        return Wanted.of(series, self._settings, self._tables, lambda name: self._since(instrument, name))
 
-    async def _read(self, series: Series) -> None:
-        """Read the tables of one instrument; bars first where open interest takes its price from them."""
-        venue, tables = series.instrument.venue, _tables_of(series, self._tables)
-        bars = None
-        if "ohlcv" in tables or ("open_interest" in tables and series.needs_price):
-            since = self._since(venue, "ohlcv") if "ohlcv" in tables else self._end
-            if "open_interest" in tables and series.needs_price:
-                since = min(since, self._since(venue, "open_interest") - timedelta(hours=1))
-            bars = await self._guarded("ohlcv", series, lambda: read_bars(series, since))
-        if bars is not None and "ohlcv" in tables:
-            begin = self._since(venue, "ohlcv")
-            self._keep("ohlcv", bars[0].filter(pl.col("ts") >= begin), [g for g in bars[1] if g.end > begin])
-        frame = bars[0] if bars is not None else None
-        jobs: dict[str, Callable[[], Awaitable[tuple[pl.DataFrame, list[Gap]]]]] = {
-            "open_interest": lambda: read_interest(series, self._since(venue, "open_interest"), frame),
-            "funding": lambda: read_funding(series, self._since(venue, "funding")),
-        }
-        await asyncio.gather(*(self._read_table(name, series, jobs[name]) for name in tables if name in jobs))
+    async def _read(self, wanted: Wanted) -> None:
+        """Read the series of one instrument; bars first where open interest takes its price from them."""
+        held: list[pl.DataFrame] = []
 
-    async def _read_table(
-        self, name: str, series: Series, job: Callable[[], Awaitable[tuple[pl.DataFrame, list[Gap]]]]
-    ) -> None:
-        if (read := await self._guarded(name, series, job)) is not None:
-            self._keep(name, *read)
+        async def bars() -> None:
+            job = wanted.price_bars()
+            if job is None or (read := await self._guarded(job, wanted, counts=wanted.keeps_bars)) is None:
+                return
+            held.append(read[0])
+            if wanted.keeps_bars:
+                begin = wanted.since("ohlcv")
+                kept = [gap for gap in read[1] if gap.end > begin]
+                self._keep("ohlcv", read[0].filter(pl.col("ts") >= begin), kept)
 
-    async def _guarded(
-        self, name: str, series: Series, job: Callable[[], Awaitable[tuple[pl.DataFrame, list[Gap]]]]
-    ) -> tuple[pl.DataFrame, list[Gap]] | None:
-        where = f"{series.instrument.venue} {name} {series.instrument.symbol}"
+        if wanted.prices_interest:
+            await bars()
+        jobs = wanted.jobs(lambda: held[0] if held else None)
+        rest = [self._read_job(job, wanted) for job in jobs]
+        await asyncio.gather(*rest, *([] if wanted.prices_interest else [bars()]))
+
+    async def _read_job(self, job: Job, wanted: Wanted) -> None:
+        if (read := await self._guarded(job, wanted)) is not None:
+            self._keep(job.table, *read)
+
+    async def _guarded(self, job: Job, wanted: Wanted, counts: bool = True) -> Read | None:
+        of = wanted.series.instrument
+        where = " ".join(part for part in (of.venue, job.table, job.what, of.symbol) if part)
         try:
-            return await job()
+            return await job.run()
         except FAILURES as error:
             self._failures.append(f"{where}: {_line(error)}")
             return None
         finally:
-            if name in self._tables:
+            if counts:
                 self._done += 1
                 self._progress(self._done, self._total, where)
 
@@ -134,23 +147,23 @@ class Reading:
         self._rows[name].append(rows)
         self._gaps.extend(gaps)
 
-    def _since(self, venue: str, name: str) -> datetime:
+    def _since(self, of: Instrument, name: str) -> datetime:
         if isinstance(self._start, datetime):
             return self._start
-        return self._start[venue, name]
+        return self._start.get((of.venue, name, of.symbol)) or self._start[of.venue, name]
 
-    def _fetched(self) -> Fetched:
+    def _fetched(self, calls: int) -> Fetched:
         if self._failures and not self._rows:
             raise VenueError(
                 f"no venue could be read ({len(self._failures)} failures)", got=self._failures[0], do="try again later"
             )
-        rows = {name: pl.concat([_empty(name), *self._rows[name]]).sort(table(name).key) for name in self._tables}
+        rows = {name: pl.concat([nothing(name), *self._rows[name]]).sort(table(name).key) for name in self._tables}
         order = sorted(self._gaps, key=lambda gap: (gap.venue, gap.table, gap.symbol, gap.start))
-        return Fetched(rows, order, sorted(self._failures))
+        return Fetched(rows, order, sorted(self._failures), calls)
 
 
-def _tables_of(series: Series, tables: Sequence[str]) -> list[str]:
-    return [name for name in tables if name == "ohlcv" or series.instrument.kind == "perp"]
+def _no_bars() -> None:
+    return None
 
 
 async def _markets(client: Any) -> None:
@@ -161,7 +174,7 @@ async def _markets(client: Any) -> None:
 def _check_symbols(clients: Sequence[tuple[Venue, Any]]) -> None:
     wrong: list[tuple[str, list[str]]] = []
     for venue, client in clients:
-        for asset, symbol in venue.symbols.items():
+        for asset, symbol in venue.symbols.items() if venue.kind != "option" else ():
             market = client.markets.get(symbol)
             if market is None or not market["swap" if venue.kind == "perp" else "spot"] or market["base"] != asset:
                 near = get_close_matches(symbol, client.markets, n=3, cutoff=0.4)
@@ -177,9 +190,3 @@ def _line(error: Exception) -> str:
     text = " ".join(str(error).split())
     text = text if len(text) <= 240 else text[:237] + "..."
     return text if isinstance(error, OihedgeError) else f"{type(error).__name__}: {text}"
-
-
-def _empty(name: str) -> pl.DataFrame:
-    spec = table(name)
-    columns = {**spec.columns, "available_at": spec.schema["available_at"]}
-    return conform(pl.DataFrame(schema=columns), spec, stamps=False)

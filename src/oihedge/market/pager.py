@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import ccxt
+import numpy as np
+
+from oihedge.market.dialects.answers import Answer
 
 HOUR_MS = 3_600_000
 JITTER_MS = 60_000
 """Payments are stamped up to some milliseconds beside their hour; anything further is another instant."""
 EMPTY_MS = 24 * HOUR_MS
 """An empty stretch of payments this long is told as a gap."""
+MOST_PAGES = 1000
 
-Row = tuple[float | int | None, ...]
-"""The instant in ms, then the values."""
-Ask = Callable[[int, int], Awaitable[list[Row]]]
+Ask = Callable[[int, int], Awaitable[Answer]]
 """Return the venue's rows with since <= instant < until (ms); what lies outside is dropped by the pager."""
-Calls = Callable[[Callable[[], Awaitable[list[Row]]]], Awaitable[list[Row]]]
+Calls = Callable[[Callable[[], Awaitable[Answer]]], Awaitable[Answer]]
 """Runs one request under the retry policy."""
 
 
@@ -38,7 +41,7 @@ class Span:
 class Page:
     """Accepted rows by rising instant, and the spans for which the venue sent none."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: Answer
     missing: list[Span] = field(default_factory=list)
 
 
@@ -66,15 +69,15 @@ async def read_grid(ask: Ask, calls: Calls, since: int, until: int, cap: int, st
     since = -(-since // step) * step
 
     async def window(span: Span) -> Page:
-        async def once() -> list[Row]:
+        async def once() -> Answer:
             return checked(await ask(span.since, span.until), span, step)
 
         expected = (span.until - span.since + step - 1) // step
         rows = await calls(once)
-        if len(rows) < expected:
+        if rows.size < expected:
             again = await calls(once)
-            rows = again if len(again) >= len(rows) else rows
-        return Page(rows, _holes([int(row[0] or 0) for row in rows], span, step))
+            rows = again if again.size >= rows.size else rows
+        return Page(rows, holes(rows.at.tolist(), span, step) if rows.size < expected else [])
 
     return _joined(await asyncio.gather(*(window(span) for span in spans(since, until, cap * step))))
 
@@ -91,68 +94,106 @@ async def read_events(ask: Ask, calls: Calls, since: int, until: int, cap: int, 
     async def window(span: Span) -> Page:
         splits = span.until - span.since > HOUR_MS
 
-        async def once() -> list[Row]:
+        async def once() -> Answer:
             # jitter may put a payment a little before or after its hour: look a minute around
             found = await ask(span.since - JITTER_MS, span.until + JITTER_MS)
-            if splits and len(found) >= cap:
+            if splits and found.size >= cap:
                 return found
-            return checked([(_on_hour(row[0]), *row[1:]) for row in found], span, HOUR_MS)
+            return checked(on_hour(found), span, HOUR_MS)
 
         rows = await calls(once)
-        if not rows and span.until - span.since >= EMPTY_MS:
+        if not rows.size and span.until - span.since >= EMPTY_MS:
             rows = await calls(once)
-        if splits and len(rows) >= cap:
+        if splits and rows.size >= cap:
             middle = span.since + max(1, (span.until - span.since) // 2 // HOUR_MS) * HOUR_MS
             return _joined(await asyncio.gather(window(Span(span.since, middle)), window(Span(middle, span.until))))
-        return Page(rows, [span] if not rows and span.until - span.since >= EMPTY_MS else [])
+        return Page(rows, [span] if not rows.size and span.until - span.since >= EMPTY_MS else [])
 
     width = max(1, cap - 2) * usual_step
     return _joined(await asyncio.gather(*(window(span) for span in spans(since, until, width))))
 
 
-def checked(rows: Sequence[Row], span: Span, step: int) -> list[Row]:
+async def read_numbered(ask: Callable[[int], Awaitable[Answer]], calls: Calls, since: int, until: int) -> Page:
+    """Read payments from a venue that numbers its pages, newest first, until one reaches past `since`.
+
+    Raises:
+        ccxt.BadResponse: as `read_events`, or when the pages do not go further back.
+    """
+    found: list[Answer] = []
+    oldest = until + EMPTY_MS
+    for page in range(1, MOST_PAGES):
+        rows = await calls(partial(_numbered, ask, page))
+        if not rows.size:
+            break
+        if int(rows.at.min()) >= oldest:
+            raise ccxt.BadResponse("page after page, the venue sends the same payments")
+        oldest = int(rows.at.min())
+        found.append(rows)
+        if oldest <= since:
+            break
+    rows = checked(joined(found), Span(since, until), HOUR_MS)
+    first = int(rows.at[0]) if rows.size else until
+    return Page(rows, [Span(since, first)] if first - since >= EMPTY_MS else [])
+
+
+async def _numbered(ask: Callable[[int], Awaitable[Answer]], page: int) -> Answer:
+    return on_hour(await ask(page))
+
+
+def checked(found: Answer, span: Span, step: int) -> Answer:
     """Return the rows of `span` by rising instant, each once.
 
     Raises:
-        ccxt.BadResponse: for an instant off the grid, two different rows for one instant, or a missing value.
+        ccxt.BadResponse: for an instant off the grid, or two different rows for one instant.
     """
-    kept: dict[int, Row] = {}
-    for row in rows:
-        if row[0] is None or row[1] is None:
-            raise ccxt.BadResponse(f"a row lacks its instant or value: {row!r}")
-        at = int(row[0])
-        if not span.since <= at < span.until:
-            continue
-        if at % step:
-            raise ccxt.BadResponse(f"instant {at} ms is off the grid of {step} ms")
-        if kept.setdefault(at, row) != row:
-            raise ccxt.BadResponse(f"two different rows for instant {at} ms")
-    return [kept[at] for at in sorted(kept)]
+    rows = found[(found.at >= span.since) & (found.at < span.until)]
+    if (rows.at % step).any():
+        raise ccxt.BadResponse(f"instant {rows.at[rows.at % step != 0][0]} ms is off the grid of {step} ms")
+    if rows.size < 2 or (np.diff(rows.at) > 0).all():
+        return rows
+    rows = rows[np.argsort(rows.at, kind="stable")]
+    repeated = np.concatenate([[False], np.diff(rows.at) == 0])
+    before = rows[np.flatnonzero(repeated) - 1]
+    if not np.array_equal(rows[repeated].values, before.values, equal_nan=True):
+        raise ccxt.BadResponse(f"two different rows for instant {rows.at[repeated][0]} ms")
+    return rows[~repeated]
 
 
-def _on_hour(stamp: float | int | None) -> int:
-    at = int(stamp or 0)
-    nearest = (at + HOUR_MS // 2) // HOUR_MS * HOUR_MS
-    if abs(at - nearest) > JITTER_MS:
-        raise ccxt.BadResponse(f"payment at {at} ms is not on an hour")
-    return nearest
+def on_hour(found: Answer) -> Answer:
+    """Return payments moved onto the hour they stand beside.
+
+    Raises:
+        ccxt.BadResponse: for one that is further from it than a minute.
+    """
+    nearest = (found.at + HOUR_MS // 2) // HOUR_MS * HOUR_MS
+    far = np.abs(found.at - nearest) > JITTER_MS
+    if far.any():
+        raise ccxt.BadResponse(f"payment at {found.at[far][0]} ms is not on an hour")
+    return Answer(nearest, found.values)
 
 
-def _holes(instants: Sequence[int], span: Span, step: int) -> list[Span]:
-    holes, expected = [], span.since
+def holes(instants: Sequence[int], span: Span, step: int) -> list[Span]:
+    """Return the spans of the grid in which none of `instants` stands."""
+    found, expected = [], span.since
     for at in [*instants, -(-span.until // step) * step]:
         if at > expected:
-            holes.append(Span(expected, at))
+            found.append(Span(expected, at))
         expected = at + step
-    return holes
+    return found
+
+
+def joined(answers: Sequence[Answer]) -> Answer:
+    """Return the rows of all answers, one after the other."""
+    if not answers:
+        return Answer(np.empty(0, np.int64), np.empty((0, 0)))
+    return Answer(np.concatenate([one.at for one in answers]), np.concatenate([one.values for one in answers]))
 
 
 def _joined(pages: Sequence[Page]) -> Page:
-    rows = [row for page in pages for row in page.rows]
     missing: list[Span] = []
     for span in (span for page in pages for span in page.missing):
         if missing and missing[-1].until == span.since:
             missing[-1] = Span(missing[-1].since, span.until)
         else:
             missing.append(span)
-    return Page(rows, missing)
+    return Page(joined([page.rows for page in pages]), missing)

@@ -13,8 +13,8 @@ from oihedge.core.errors import VenueError
 from oihedge.market.settings import Market
 
 T = TypeVar("T")
-MALFORMED = (IndexError, KeyError, TypeError, ValueError, AttributeError)
-"""What escapes from ccxt's parsers when a body is valid JSON of an unexpected shape."""
+MALFORMED = (IndexError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What escapes from parsers, ccxt's and ours, when a body is valid JSON of an unexpected shape."""
 
 
 class Gate:
@@ -22,6 +22,7 @@ class Gate:
 
     def __init__(self, venue: str, concurrency: int, max_pause_s: float) -> None:
         self.venue = venue
+        self.answers = 0
         self._slots = asyncio.Semaphore(concurrency)
         self._max_pause_s = max_pause_s
         self._resume_at = 0.0

@@ -1,20 +1,20 @@
-"""Rows of the market tables from what venues and archives sent: units, intervals, availability."""
+"""Rows of the market tables from what venues and archives sent: prices, intervals, availability."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from oihedge.core.tables import UTC_TIME, conform, table
 from oihedge.core.types import Instrument
+from oihedge.market.venues import STEPS
 
 HOUR = timedelta(hours=1)
 COINS_AND_USD = "coins and USD value as sent"
 COINS_AT_CLOSE = "coins as sent; USD = coins x close of the perp bar before ts"
 COINS_AT_OPEN = "coins as sent; USD = coins x open of the perp bar at ts"
-COINS_AT_MARK = "coins as sent; USD = coins x mark price of the same answer"
 COINS_ONLY = "coins as sent; no price for USD"
 INTERVALS_H = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 24.0)
 
@@ -24,19 +24,52 @@ def from_ms(column: str) -> pl.Expr:
     return (pl.col(column) * 1000).cast(UTC_TIME)
 
 
-def bars_table(frame: pl.DataFrame, instrument: Instrument, delay: timedelta, timeframe: str = "1h") -> pl.DataFrame:
-    """Return rows of `ohlcv` from a frame (ts, open, high, low, close, volume); known `delay` after the close."""
-    return _finish(frame, "ohlcv", instrument, pl.col("ts") + HOUR + delay, kind=instrument.kind, timeframe=timeframe)
+def bars_table(
+    frame: pl.DataFrame, instrument: Instrument, delay: timedelta, timeframe: str = "1h", kind: str | None = None
+) -> pl.DataFrame:
+    """Return rows of `ohlcv` from a frame (ts, open, high, low, close, volume); known `delay` after the close.
+
+    `kind` is the instrument's own unless given (mark or index, whose volume may be absent).
+    """
+    if "volume" not in frame.columns:
+        frame = frame.with_columns(volume=pl.lit(None, pl.Float64))
+    known = pl.col("ts") + STEPS[timeframe] + delay
+    return finished(frame, "ohlcv", instrument, known, kind=kind or instrument.kind, timeframe=timeframe)
 
 
 def interest_table(frame: pl.DataFrame, instrument: Instrument, delay: timedelta) -> pl.DataFrame:
     """Return rows of `open_interest` from a frame (ts, oi_base, oi_usd, unit_source); known `delay` after ts."""
-    return _finish(frame, "open_interest", instrument, pl.col("ts") + delay)
+    return finished(frame, "open_interest", instrument, pl.col("ts") + delay)
 
 
 def funding_table(frame: pl.DataFrame, instrument: Instrument, delay: timedelta) -> pl.DataFrame:
     """Return rows of `funding` from a frame (ts, rate, interval_h); known `delay` after ts."""
-    return _finish(frame, "funding", instrument, pl.col("ts") + delay)
+    return finished(frame, "funding", instrument, pl.col("ts") + delay)
+
+
+def ratio_table(frame: pl.DataFrame, instrument: Instrument, delay: timedelta) -> pl.DataFrame:
+    """Return rows of `long_short` from a frame (ts, one column per measure); known `delay` after ts."""
+    long = frame.unpivot(index="ts", variable_name="measure", value_name="ratio").drop_nulls("ratio")
+    return finished(long, "long_short", instrument, pl.col("ts") + delay)
+
+
+def depth_table(levels: pl.DataFrame, instrument: Instrument, now: datetime) -> pl.DataFrame:
+    """Return the row of `depth` from a book (price, size; sizes in coins, negative for bids), best prices first.
+
+    What rests within 10 and 50 basis points of the middle is null on a side whose book ends before that.
+    """
+    bids, asks = levels.filter(pl.col("size") < 0), levels.filter(pl.col("size") > 0)
+    bid, ask = float(bids["price"][0]), float(asks["price"][0])
+    middle = (bid + ask) / 2
+    row: dict[str, float | None] = {"bid": bid, "ask": ask}
+    for side, rows, sign in (("bid", bids, -1), ("ask", asks, 1)):
+        for points in (10, 50):
+            edge = middle * (1 + sign * points / 10_000)
+            inside = (pl.col("price") - edge) * sign <= 0
+            money = rows.filter(inside).select((pl.col("price") * pl.col("size").abs()).sum()).item()
+            row[f"{side}_usd_{points}"] = float(money) if (rows["price"][-1] - edge) * sign > 0 else None
+    frame = pl.DataFrame([row], schema=dict.fromkeys(row, pl.Float64)).with_columns(ts=pl.lit(now, UTC_TIME))
+    return finished(frame, "depth", instrument, pl.col("ts"), kind=instrument.kind)
 
 
 def priced(interest: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
@@ -85,7 +118,8 @@ def with_intervals(payments: pl.DataFrame, usual_h: float, by: Sequence[str] = (
     return mended.with_columns(interval_h=filled.fill_null(usual_h)).drop("step")
 
 
-def _finish(frame: pl.DataFrame, name: str, of: Instrument, available_at: pl.Expr, **more: str) -> pl.DataFrame:
+def finished(frame: pl.DataFrame, name: str, of: Instrument, available_at: pl.Expr, **more: str) -> pl.DataFrame:
+    """Return a frame as rows of the table `name` of that instrument, `more` being further constant columns."""
     named = {"venue": of.venue, "symbol": of.symbol, "asset": of.asset, **more}
     rows = frame.with_columns(available_at=available_at, **{column: pl.lit(value) for column, value in named.items()})
     return conform(rows, table(name), stamps=False)

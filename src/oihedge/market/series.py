@@ -1,36 +1,26 @@
-"""Reads one series of one instrument: bars, open interest or funding, as rows of the lake's tables."""
+"""One instrument as it is read: its client, its offers, and one request under the retry policy."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import ccxt
 import polars as pl
 
-from oihedge.core.tables import conform, table
 from oihedge.core.types import Instrument
-from oihedge.market.pager import HOUR_MS, Page, Row, Span, read_events, read_grid
+from oihedge.market.dialects import dialect
+from oihedge.market.dialects.answers import Answer, Query
+from oihedge.market.limits import Limiter
+from oihedge.market.pager import Span
 from oihedge.market.read import Gap
-from oihedge.market.rows import (
-    COINS_AND_USD,
-    COINS_AT_MARK,
-    bars_table,
-    from_ms,
-    funding_table,
-    interest_table,
-    priced,
-    with_intervals,
-)
-from oihedge.market.venues import Reach, reach
+from oihedge.market.rows import from_ms
+from oihedge.market.venues import STEPS, Offer, Reach, reach
 
 HOUR = timedelta(hours=1)
 FRESH = timedelta(minutes=10)
 """A venue clock further than this from our `now` means its present is not ours."""
-CONTEXT = timedelta(hours=48)
-"""Payments read before the span, to know the interval of its first one."""
 Read = tuple[pl.DataFrame, list[Gap]]
 
 
@@ -40,8 +30,11 @@ class Series:
 
     client: Any
     instrument: Instrument
+    market: Mapping[str, Any]
+    """ccxt's structure of the market, or id and base where the venue lists none."""
     delay: timedelta
     calls: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+    limiter: Limiter
     now: datetime
     end: datetime
     real: bool
@@ -53,9 +46,31 @@ class Series:
         return reach(self.instrument.venue, self.instrument.kind)
 
     @property
-    def needs_price(self) -> bool:
-        """Return whether open interest needs our bars for its USD value."""
-        return self.reach.oi == "history" and not self.reach.sends_usd
+    def contract_size(self) -> float:
+        """Return the coins in one contract."""
+        return float(self.market.get("contractSize") or 1.0)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return the columns that the series `name` brings."""
+        return dialect(self.instrument.venue, self.instrument.kind, name).names
+
+    async def ask(self, name: str, query: Query) -> Answer:
+        """Ask the venue once for series `name`, without retry."""
+        offer, speaks = self.reach.offers[name], dialect(self.instrument.venue, self.instrument.kind, name)
+        method = offer.older if offer.older and query.is_old else offer.method
+        body = await self.raw(method, speaks.ask(query))
+        if offer.also and self.instrument.kind == "perp":
+            body = [body, await self.raw(offer.also, speaks.ask(query))]
+        return speaks.read(body, query)
+
+    async def raw(self, method: str, parameters: dict[str, Any]) -> Any:
+        """Call one of ccxt's raw methods, no faster than the limits that ccxt does not know."""
+        await self.limiter.wait(method)
+        return await getattr(self.client, method)(parameters)
+
+    def query(self, offer: Offer, since: int, until: int, timeframe: str = "1h", page: int = 1) -> Query:
+        """Return a request for [since, until), ms."""
+        return Query(self.market, since, until, offer.cap, timeframe, ms(self.now), page)
 
     def gap(self, name: str, start: datetime, end: datetime, why: str) -> Gap:
         """Return a gap of this instrument."""
@@ -65,130 +80,35 @@ class Series:
         """Return the spans in which the venue sent nothing."""
         return [self.gap(name, instant(s.since), instant(s.until), "the venue sent no rows") for s in missing]
 
+    def within(self, name: str, table: str, since: datetime, timeframe: str = "1h") -> tuple[datetime, list[Gap]]:
+        """Return where the venue's history begins if that is after `since`, and the gap that this leaves."""
+        offer, step = self.reach.offers[name], STEPS[timeframe]
+        back = offer.oldest(step)
+        if back is None or since >= (oldest := ceiling(self.now - back, step)):
+            return since, []
+        if offer.rows is None:
+            why = f"the venue keeps {offer.days} days; only an archive can give it"
+        else:
+            what = "bars" if table == "ohlcv" else "rows"
+            why = f"the venue keeps its latest {offer.rows} {what}; only an archive can give more"
+        return oldest, [self.gap(table, since, min(oldest, self.end), why)]
 
-async def read_bars(series: Series, since: datetime) -> Read:
-    """Read complete hourly bars that open in [since, end)."""
-    symbol, cap = series.instrument.symbol, series.reach.ohlcv_cap
-    until = min(series.end, series.now - HOUR - series.delay + timedelta(microseconds=1))
-    since, gaps = _within_bars(series, since)
+    def skew(self, said: int) -> str | None:
+        """Return why the venue's present is not ours, None where it is; `said` is its own instant in ms, 0 for none.
 
-    async def ask(a: int, b: int) -> list[Row]:
-        found = await series.client.fetch_ohlcv(symbol, "1h", a, cap, {"until": b - 1})
-        if any(value is None for row in found for value in row[:5]):
-            raise ccxt.BadResponse(f"{series.instrument.venue} sent a bar without a price")
-        return [tuple(row) for row in found]
-
-    page = await read_grid(ask, series.calls, ms(since), ms(until), cap)
-    frame = _frame(page, ("open", "high", "low", "close", "volume"))
-    return bars_table(frame, series.instrument, series.delay), gaps + series.gaps("ohlcv", page.missing)
-
-
-def _within_bars(series: Series, since: datetime) -> tuple[datetime, list[Gap]]:
-    if series.reach.bars is None:
-        return since, []
-    oldest = _hour(series.now) - series.reach.bars * HOUR + HOUR
-    if since >= oldest:
-        return since, []
-    why = f"the venue keeps its latest {series.reach.bars} bars; only an archive can give more"
-    return oldest, [series.gap("ohlcv", since, min(oldest, series.end), why)]
+        Where the answer itself says none, the venue's HTTP date speaks, except on a loopback, which has no own clock.
+        """
+        served = instant(said) if said else self.client.served_at if self.real else self.now
+        if served is not None and abs(served - self.now) <= FRESH:
+            return None
+        return f"the venue's clock says {served}, this run stands at {self.now:%F %H:%M}Z"
 
 
-async def read_interest(series: Series, since: datetime, bars: pl.DataFrame | None) -> Read:
-    """Read hourly open-interest snapshots with since <= ts < end, or the present one where a venue has no history."""
-    if series.reach.oi == "snapshot":
-        return await _snapshot(series, since)
-    until = min(series.end, series.now - series.delay + timedelta(microseconds=1))
-    gaps = []
-    if series.reach.oi_reach is not None and since < (oldest := _hour(series.now - series.reach.oi_reach)):
-        why = f"the venue keeps {series.reach.oi_days} days; only an archive can give it"
-        gaps, since = [series.gap("open_interest", since, min(oldest, series.end), why)], oldest
-    page = await read_grid(_ask_interest(series), series.calls, ms(since), ms(until), series.reach.oi_cap)
-    frame = _frame(page, ("oi_base", "oi_usd"))
-    if series.needs_price:
-        frame = priced(frame.select("ts", "oi_base"), _prices(bars))
-    else:
-        frame = frame.with_columns(unit_source=pl.lit(COINS_AND_USD))
-    return interest_table(frame, series.instrument, series.delay), gaps + series.gaps("open_interest", page.missing)
-
-
-def _ask_interest(series: Series) -> Callable[[int, int], Awaitable[list[Row]]]:
-    client, symbol, cap = series.client, series.instrument.symbol, series.reach.oi_cap
-
-    async def ask(a: int, b: int) -> list[Row]:
-        # one ms early: not every venue counts a row at `since` in; the pager drops what is outside
-        found = await client.fetch_open_interest_history(symbol, "1h", a - 1, cap, {"until": b - 1})
-        _require_symbol(found, symbol)
-        return [(row["timestamp"], row["openInterestAmount"], row["openInterestValue"]) for row in found]
-
-    return ask
-
-
-async def _snapshot(series: Series, since: datetime) -> Read:
-    """Read the present open interest; its instant is ours, which the venue's clock must confirm."""
-    why = "the venue gives only the present: recorded from now on; only an archive can give the past"
-    past = series.gap("open_interest", since, min(series.end, series.now), why)
-    nothing = conform(interest_table(_frame(Page(), ("oi_base", "oi_usd", "unit_source")), series.instrument,
-                                     series.delay), table("open_interest"), stamps=False)  # fmt: skip
-    if series.end < series.now:
-        return nothing, [past]
-    coins, mark, served = await series.calls(lambda: _present(series))
-    if series.real and (served is None or abs(served - series.now) > FRESH):
-        late = f"the venue's clock says {served}, this run stands at {series.now:%F %H:%M}Z: {why}"
-        return nothing, [series.gap("open_interest", since, series.now, late)]
-    row = {"ts": [series.now], "oi_base": [coins], "oi_usd": [coins * mark]}
-    frame = pl.DataFrame(row).with_columns(unit_source=pl.lit(COINS_AT_MARK))
-    return interest_table(frame, series.instrument, timedelta(0)), [past]
-
-
-async def _present(series: Series) -> tuple[float, float, datetime | None]:
-    found = await series.client.fetch_open_interest(series.instrument.symbol)
-    coins, mark = found["openInterestAmount"], series.client.safe_number(found["info"], "markPx")
-    if coins is None or mark is None:
-        raise ccxt.BadResponse(f"{series.instrument.venue} sent no open interest or mark price")
-    return float(coins), float(mark), series.client.served_at
-
-
-async def read_funding(series: Series, since: datetime) -> Read:
-    """Read funding payments with since <= ts < end, each with the interval that it pays for."""
-    client, symbol, limits = series.client, series.instrument.symbol, series.reach
-    until = min(series.end, series.now - series.delay + timedelta(microseconds=1))
-
-    async def ask(a: int, b: int) -> list[Row]:
-        found = await client.fetch_funding_rate_history(symbol, a, limits.funding_cap, {"until": b - 1})
-        _require_symbol(found, symbol)
-        return [(row["timestamp"], row["fundingRate"]) for row in found]
-
-    usual_ms = limits.funding_h * HOUR_MS
-    begin = _hour(since - CONTEXT)
-    page = await read_events(ask, series.calls, ms(begin), ms(until), limits.funding_cap, usual_ms)
-    frame = _frame(page, ("rate",))
-    if limits.funding_fixed:
-        frame = frame.with_columns(interval_h=pl.lit(float(limits.funding_h)))
-    else:
-        frame = with_intervals(frame, _declared_hours(series))
-    rows = funding_table(frame, series.instrument, series.delay).filter(pl.col("ts") >= since)
-    return rows, [gap for gap in series.gaps("funding", page.missing) if gap.end > since]
-
-
-def _declared_hours(series: Series) -> float:
-    minutes = series.client.safe_number(series.client.market(series.instrument.symbol)["info"], "fundingInterval")
-    return float(minutes) / 60 if minutes else float(series.reach.funding_h)
-
-
-def _require_symbol(found: list[dict[str, Any]], symbol: str) -> None:
-    for row in found:
-        if row["symbol"] != symbol:
-            raise ccxt.BadResponse(f"asked for {symbol}, answered with {row['symbol']}")
-
-
-def _prices(bars: pl.DataFrame | None) -> pl.DataFrame:
-    return _frame(Page(), ("open", "close")) if bars is None else bars.select("ts", "open", "close")
-
-
-def _frame(page: Page, names: tuple[str, ...]) -> pl.DataFrame:
-    types = {"at": pl.Int64(), **{name: pl.String() if name == "unit_source" else pl.Float64() for name in names}}
-    frame = pl.DataFrame([row[: len(types)] for row in page.rows], schema=types, orient="row", strict=False)
-    return frame.with_columns(ts=from_ms("at")).drop("at")
+def framed(rows: Answer, names: Sequence[str]) -> pl.DataFrame:
+    """Return rows as a frame: ts, then `names`; NaN becomes null."""
+    columns: dict[str, Any] = {name: rows.values[:, n] if rows.size else [] for n, name in enumerate(names)}
+    frame = pl.DataFrame({"at": rows.at, **columns}, schema={"at": pl.Int64, **dict.fromkeys(names, pl.Float64)})
+    return frame.with_columns(pl.col(*names).fill_nan(None), ts=from_ms("at")).drop("at")
 
 
 def ms(at: datetime) -> int:
@@ -197,11 +117,11 @@ def ms(at: datetime) -> int:
 
 
 def instant(at: int) -> datetime:
-    """Return the UTC instant of `at` ms."""
-    return datetime.fromtimestamp(at / 1000, UTC)
+    """Return the UTC instant of `at` ms, at most 2200."""
+    return datetime.fromtimestamp(min(max(at, 0), 7_258_118_400_000) / 1000, UTC)
 
 
-def _hour(at: datetime) -> datetime:
-    """Return the first whole hour at or after `at`."""
-    floor = at.replace(minute=0, second=0, microsecond=0)
-    return floor if floor == at else floor + HOUR
+def ceiling(at: datetime, step: timedelta = HOUR) -> datetime:
+    """Return the first point of the grid at or after `at`."""
+    past = (at - datetime(1970, 1, 1, tzinfo=UTC)) % step
+    return at + step - past if past else at

@@ -56,13 +56,14 @@ class ImportSpec(Settings):
     symbol: Annotated[str | FromColumn | dict[str, str] | None, Field(union_mode="left_to_right")] = None
     """ccxt's, `{asset}` may stand in it; one for all, per venue, or from a column."""
     kind: Literal["spot", "perp", "mark", "index"] = "perp"
-    timeframe: Literal["1h"] = "1h"
+    timeframe: Literal["1h", "1m"] = "1h"
+    """Of bars; 1m goes with grid: 1m."""
     time_zone: str | None = None
     """Of stamps that carry none: UTC, Europe/Paris or +06:00."""
     stamp: Literal["open", "close", "instant"]
     """What a stamp is. Of open interest, `open` means: the value is of the hour that opens then (its close or mean), so
     the row's ts is an hour later, when the value could first be known."""
-    grid: Literal["1h"] | None = "1h"
+    grid: Literal["1h", "1m"] | None = "1h"
     """Stamps are floored to it; available_at keeps the unfloored instant."""
     max_off_grid_s: Annotated[float, Field(ge=0, lt=3600)] = 60.0
     delay_s: Annotated[float, Field(ge=0)] = 5.0
@@ -121,6 +122,8 @@ class ImportSpec(Settings):
             return f"columns must name {missing[0]!r} for table {self.table}"
         if strange := sorted(set(self.columns) - allowed):
             return f"columns has {strange[0]!r}, table {self.table} takes {', '.join(sorted(allowed))}"
+        if self.table == "ohlcv" and self.grid not in (self.timeframe, None):
+            return f"timeframe {self.timeframe} goes with grid: {self.timeframe}"
         if self.table == "ohlcv" and self.stamp == "instant":
             return "a bar's stamp is its open or its close"
         if self.table == "funding" and self.stamp != "instant":

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import polars as pl
 
-from oihedge.core.tables import OHLCV, OPEN_INTEREST, STAMPS, UTC_TIME, Table, conform
-from oihedge.quality.neighbours import move_factors
-from oihedge.quality.rules import COPY, HELD_BACK, MOVE, OFFSET, RIVALS, Between, Rule
+from oihedge.core.tables import STAMPS, UTC_TIME, Table, conform
+from oihedge.quality import quorum
+from oihedge.quality.neighbours import line_ids, move_factors
+from oihedge.quality.rules import AHEAD, COPY, HELD_BACK, MOVE, OFFSET, RIVALS, Between, Rule
 from oihedge.quality.settings import Quality
 
 MINUTE_US = 60_000_000
@@ -17,20 +20,31 @@ TIMEFRAMES_US: Mapping[str, int] = MappingProxyType(
     {"1m": MINUTE_US, "5m": 5 * MINUTE_US, "15m": 15 * MINUTE_US, "30m": 30 * MINUTE_US, "1h": 60 * MINUTE_US,
      "4h": 240 * MINUTE_US, "1d": 1440 * MINUTE_US}
 )  # fmt: skip
-_MOVING: Mapping[str, str] = MappingProxyType({OHLCV.name: "close", OPEN_INTEREST.name: "oi_base"})
+_LATE = {MOVE, *quorum.MEASURED}
+
+
+@dataclass(frozen=True)
+class Around:
+    """What judging a slice needs beside it: `earlier` for jumps, `venues` for the comparison of venues.
+
+    `earlier`: see `neighbours.context_for`. `venues`: raw rows of every venue, see `quorum.compare`.
+    """
+
+    earlier: pl.DataFrame | None = None
+    venues: pl.DataFrame | None = None
 
 
 def checked_frame(
-    rows: pl.DataFrame, spec: Table, rules: Sequence[Rule], settings: Quality, context: pl.DataFrame | None
-) -> pl.DataFrame:
-    """Return what the rules look at, in the order of `rows`.
+    rows: pl.DataFrame, spec: Table, rules: Sequence[Rule], settings: Quality, around: Around
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Return what the rules look at, in the order of `rows`, and what the comparison of venues found.
 
     Args:
         rows: columns of `spec` and available_at.
         spec: their table.
         rules: the table's rules.
-        settings: how far a row may move from its neighbour.
-        context: earlier rows of the same table, see `neighbours.context_for`.
+        settings: how far a row may move from its neighbour and from other venues.
+        around: earlier and neighbouring rows of the same table.
 
     Raises:
         SchemaError: if a column is missing or has the wrong type.
@@ -40,38 +54,51 @@ def checked_frame(
     ingested = rows["ingested_at"] if "ingested_at" in rows.columns else pl.lit(None, dtype=UTC_TIME)
     floats = [name for name, dtype in spec.columns.items() if dtype.is_float()]
     numbers = [pl.col(n).fill_nan(float("inf") if n in spec.nullable else None) for n in floats]
-    frame = typed.with_columns(*numbers, ingested_at=ingested).with_columns(_times(spec)).with_columns(_copies(spec))
-    if spec.name not in _MOVING:
-        return frame
-    plain = [rule.bad.fill_null(False) for rule in rules if not (isinstance(rule, Between) and rule.column == MOVE)]
+    frame = typed.with_columns(*numbers, ingested_at=ingested).with_columns(_times(spec))
+    frame = frame.with_columns(_copies(frame, spec))
+    if spec.name not in quorum.VALUES or frame.is_empty():
+        return frame.with_columns(pl.lit(None, pl.Float64()).alias(r.column) for r in rules if r.column in _LATE), []
+    # A venue that is set aside still moves: what keeps it out is not its neighbours' business.
+    plain = [rule.bad.fill_null(False) for rule in rules if rule.column not in _LATE]
     most = next(rule.high for rule in rules if isinstance(rule, Between) and rule.column == MOVE)
     moves = move_factors(
         frame.with_columns(sane=~pl.any_horizontal(plain)),
-        _MOVING[spec.name],
+        quorum.VALUES[spec.name],
         [name for name in spec.key if name != "ts"],
-        context,
+        around.earlier,
         most=most,
         neighbour_h=settings.neighbour_h,
     )
-    return frame.with_columns(moves.alias(MOVE))
+    measured, found = quorum.compare(frame, spec, settings, around.venues)
+    return frame.with_columns(moves.alias(MOVE), *measured.get_columns()), found
 
 
 def _times(spec: Table) -> list[pl.Expr]:
     opened, available = pl.col("ts").dt.epoch("us"), pl.col("available_at").dt.epoch("us")
-    if spec.name != OHLCV.name:
-        return [(available - opened).alias(HELD_BACK)]
+    taken = pl.col("ingested_at").dt.epoch("us")
+    if "timeframe" not in spec.columns:
+        return [(available - opened).alias(HELD_BACK), (opened - taken).alias(AHEAD)]
     step = pl.col("timeframe").replace_strict(TIMEFRAMES_US, default=None, return_dtype=pl.Int64)
     offset = pl.when(step.is_null() & pl.col("timeframe").is_not_null()).then(-1).otherwise(opened % step)
-    return [(available - opened - step).alias(HELD_BACK), offset.alias(OFFSET)]
+    return [
+        (available - opened - step).alias(HELD_BACK), (opened + step - taken).alias(AHEAD), offset.alias(OFFSET)
+    ]  # fmt: skip
 
 
-def _copies(spec: Table) -> list[pl.Expr]:
+def _copies(frame: pl.DataFrame, spec: Table) -> list[pl.Series]:
     """Equal rows: the first is kept. Different rows of one key and instant: nobody knows which is right, so none is.
 
-    Rows of one key that were known at different instants are revisions, and no rivals.
+    Rows of one key that were known at different instants are revisions, and no rivals. Only rows that share key and
+    stamps with another are compared: mostly none do.
     """
-    content = pl.struct(list(spec.columns))
-    return [
-        pl.int_range(pl.len()).over([*spec.columns, *STAMPS]).alias(COPY),
-        content.n_unique().over([*spec.key, *STAMPS]).cast(pl.Int64).alias(RIVALS),
-    ]
+    line = line_ids(frame, [name for name in spec.key if name != "ts"]).alias("__line")
+    shared = frame.select(pl.struct(line, "ts", *STAMPS).is_duplicated()).to_series()
+    copy, rivals = pl.zeros(frame.height, pl.Int64, eager=True), pl.ones(frame.height, pl.Int64, eager=True)
+    if shared.any():
+        some = frame.filter(shared).select(
+            pl.int_range(pl.len()).over([*spec.columns, *STAMPS]).alias(COPY),
+            pl.struct(list(spec.columns)).n_unique().over([*spec.key, *STAMPS]).cast(pl.Int64).alias(RIVALS),
+        )
+        at = shared.arg_true()
+        copy, rivals = copy.scatter(at, some[COPY]), rivals.scatter(at, some[RIVALS])
+    return [copy.alias(COPY), rivals.alias(RIVALS)]

@@ -18,7 +18,7 @@ import polars as pl
 
 from oihedge.core.tables import STAMPS, Table
 
-_ROW, _HOURS = "__row", "__hours"
+_ROW, _HOURS, _LINE = "__row", "__hours", "__line"
 
 
 def context_for(rows: pl.DataFrame, spec: Table, *, good: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:
@@ -36,7 +36,7 @@ def context_for(rows: pl.DataFrame, spec: Table, *, good: pl.DataFrame, raw: pl.
     """
     series = [name for name in spec.key if name != "ts"]
     ends = rows.group_by(series).agg(__first=pl.col("ts").min(), __last=pl.col("ts").max())
-    columns = list(spec.columns)
+    columns = [name for name in spec.columns if name not in spec.optional]
     earlier = good.select(columns).join(ends, on=series).filter(pl.col("ts") < pl.col("__first"))
     newest = earlier.sort("ts").unique(series, keep="last", maintain_order=True)
     since = newest.select(*series, __since="ts")
@@ -70,31 +70,40 @@ def move_factors(
         Factors >= 1 in the order of `rows`; null where there is nothing to compare with.
     """
     known = [name for name in STAMPS if name in rows.columns]
-    indexed = rows.with_row_index(_ROW).filter("sane").sort(known or [_ROW]).select(_ROW, *series, "ts", value)
-    timeline = pl.concat([*_before(indexed, value, series, context), indexed])
+    sane = rows.with_row_index(_ROW).filter("sane").select(_ROW, *series, "ts", value, *known)
+    timeline = pl.concat([*_before(sane, value, series, context), sane], how="diagonal")
     hours = (pl.col("ts").dt.epoch("us") / timedelta(hours=1).total_seconds() / 1e6).alias(_HOURS)
     timeline = timeline.filter(pl.col(value).is_finite() & (pl.col(value) > 0)).with_columns(hours)
-    timeline = timeline.sort(*series, "ts", maintain_order=True)
-    ratio = pl.col(value) / pl.col(value).shift(1).over(series)
+    timeline = timeline.with_columns(line_ids(timeline, series).alias(_LINE)).sort(_LINE, "ts", *known, _ROW)
+    same = pl.col(_LINE) == pl.col(_LINE).shift(1)
+    ratio = pl.when(same).then(pl.col(value) / pl.col(value).shift(1))
     timeline = timeline.with_columns(pl.max_horizontal(ratio, 1 / ratio).alias("factor"))
-    suspect = timeline.filter((pl.col("factor") > most).any().over(series))
+    jumping = timeline.filter(pl.col("factor") > most)[_LINE].unique().implode()
     walked = [
         part.with_columns(factor=_walk(part[_HOURS].to_list(), part[value].to_list(), most, neighbour_h))
-        for part in suspect.partition_by(series, maintain_order=True)
+        for part in timeline.filter(pl.col(_LINE).is_in(jumping)).partition_by(_LINE, maintain_order=True)
     ]
-    calm = timeline.filter(~(pl.col("factor") > most).any().over(series).fill_null(False))
+    calm = timeline.filter(~pl.col(_LINE).is_in(jumping))
     factors = pl.concat([calm, *walked]).filter(pl.col(_ROW).is_not_null()).select(_ROW, "factor")
     order = pl.DataFrame({_ROW: pl.arange(rows.height, dtype=pl.UInt32, eager=True)})
     return order.join(factors, on=_ROW, how="left", maintain_order="left")["factor"]
 
 
-def _before(
-    indexed: pl.DataFrame, value: str, series: Sequence[str], context: pl.DataFrame | None
-) -> list[pl.DataFrame]:
+def line_ids(rows: pl.DataFrame, series: Sequence[str]) -> pl.Series:
+    """Return a number per row that is the same for the rows of one series, missing names included.
+
+    Rows mostly come series by series, so only the heads of their runs are compared as text.
+    """
+    runs = rows.select(pl.struct(series).rle_id()).to_series()
+    heads = rows.select(series).filter(runs != runs.shift(1, fill_value=-1))
+    return heads.select(pl.struct(series).rank("dense")).to_series().gather(runs)
+
+
+def _before(sane: pl.DataFrame, value: str, series: Sequence[str], context: pl.DataFrame | None) -> list[pl.DataFrame]:
     if context is None or context.is_empty():
         return []
-    earlier = context.select(*series, "ts", value).join(indexed.select(*series, "ts"), on=[*series, "ts"], how="anti")
-    return [earlier.select(pl.lit(None, dtype=pl.UInt32).alias(_ROW), *series, "ts", value)]
+    earlier = context.select(*series, "ts", value).join(sane.select(*series, "ts"), on=[*series, "ts"], how="anti")
+    return [earlier.with_columns(pl.lit(None, dtype=pl.UInt32).alias(_ROW))]
 
 
 def _walk(hours: list[float], values: list[float], most: float, neighbour_h: float) -> pl.Series:

@@ -1,8 +1,8 @@
-"""What every table must satisfy: one list of rules, from which both the expectation and the row mask derive.
+"""The kinds of rules, from each of which both the expectation and the row mask derive.
 
 A rule's name is the reason that a bad row carries. Rules speak of the columns of the checked frame that `measures.py`
 prepares: the table's own columns (where NaN in a required number is null, and in an optional one infinite) and a few
-measured ones.
+measured ones. A rule that is told only (`told`) is counted in the report and keeps no row out.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from typing import Any
 
 import polars as pl
 
-from oihedge.core.errors import DataError
-from oihedge.core.tables import FUNDING, OHLCV, OPEN_INTEREST, Table
-from oihedge.quality.settings import Quality
-
 LARGEST = sys.float_info.max
-OFFSET, HELD_BACK, COPY, RIVALS, MOVE = "grid_offset_us", "held_back_us", "copy", "rivals", "move"
-"""Measured columns: microseconds past the bar grid; from when the row was complete to when it was available; how many
-equal rows came before; how many different rows share key and stamps; factor to the last good row."""
+OFFSET, HELD_BACK, AHEAD, COPY, RIVALS, MOVE = (
+    "grid_offset_us", "held_back_us", "ahead_us", "copy", "rivals", "move"
+)  # fmt: skip
+"""Measured columns: microseconds past the bar grid; from when the row was complete to when it was available; from when
+it was taken to when it was complete; how many equal rows came before; how many different rows share key and stamps;
+factor to the last good row."""
+APART, ASIDE, FROZEN, RETURN_Z = "apart", "aside", "frozen_h", "return_z"
+"""Measured across venues, see `quorum.py`: distance from the other venues as a share of what is allowed in one hour;
+hours in a row in which the venue disagreed; hours in a row with one value while the others moved; and in the row's own
+series: its hourly change in robust standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Present:
 
     name: str
     column: str
+    told: bool = False
 
     @property
     def expectation(self) -> tuple[str, dict[str, Any]]:
@@ -50,6 +54,7 @@ class Between:
     low: float = 0.0
     high: float = LARGEST
     above: bool = False
+    told: bool = False
 
     @property
     def expectation(self) -> tuple[str, dict[str, Any]]:
@@ -71,6 +76,7 @@ class NotBelow:
     name: str
     column: str
     other: str
+    told: bool = False
 
     @property
     def expectation(self) -> tuple[str, dict[str, Any]]:
@@ -92,6 +98,7 @@ class OneOf:
     name: str
     column: str
     allowed: tuple[str, ...]
+    told: bool = False
 
     @property
     def expectation(self) -> tuple[str, dict[str, Any]]:
@@ -105,59 +112,3 @@ class OneOf:
 
 
 Rule = Present | Between | NotBelow | OneOf
-
-
-def rules(table: str, settings: Quality) -> tuple[Rule, ...]:
-    """Return the rules of a market table.
-
-    Raises:
-        DataError: if the table has none.
-    """
-    if table == OHLCV.name:
-        return (*_every_table(OHLCV), *_ohlcv(settings))
-    if table == OPEN_INTEREST.name:
-        return (*_every_table(OPEN_INTEREST), *_open_interest(settings))
-    if table == FUNDING.name:
-        return (*_every_table(FUNDING), *_funding(settings))
-    raise DataError(f"no quality rules for table {table!r}", expected="ohlcv, open_interest or funding")
-
-
-def _every_table(spec: Table) -> tuple[Rule, ...]:
-    required = [name for name in (*spec.columns, "available_at") if name not in spec.nullable]
-    return (
-        *(Present(f"{name}_missing", name) for name in required),
-        Between("available_too_early", HELD_BACK),
-        Between("duplicate", COPY, high=0),
-        Between("conflicting_key", RIVALS, high=1),
-    )
-
-
-def _ohlcv(settings: Quality) -> tuple[Rule, ...]:
-    return (
-        *(Between(f"{name}_not_positive", name, above=True) for name in ("open", "high", "low", "close")),
-        NotBelow("high_below_low", "high", "low"),
-        NotBelow("open_above_high", "high", "open"),
-        NotBelow("close_above_high", "high", "close"),
-        NotBelow("open_below_low", "open", "low"),
-        NotBelow("close_below_low", "close", "low"),
-        Between("volume_negative", "volume"),
-        OneOf("kind_unknown", "kind", ("spot", "perp", "mark", "index")),
-        Between("off_grid", OFFSET, high=0),
-        Between("price_jump", MOVE, high=1 / (1 - settings.max_hourly_move)),
-    )
-
-
-def _open_interest(settings: Quality) -> tuple[Rule, ...]:
-    return (
-        Between("oi_negative", "oi_base"),
-        Between("oi_usd_negative", "oi_usd"),
-        Between("oi_jump", MOVE, high=settings.max_oi_jump),
-    )
-
-
-def _funding(settings: Quality) -> tuple[Rule, ...]:
-    most = settings.max_funding_rate
-    return (
-        Between("rate_extreme", "rate", low=-most, high=most),
-        Between("interval_unknown", "interval_h", high=24.0, above=True),
-    )

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
+
+from oihedge.core.errors import ConfigError
 
 _CHATTER = (
     ".*noload.* loader strategy is deprecated.*",
@@ -77,22 +80,32 @@ def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tupl
 
     Returns:
         (MlflowClient, experiment ids by name).
+
+    Raises:
+        ConfigError: if the store does not open or answer.
     """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     artifacts.mkdir(parents=True, exist_ok=True)
     with FileLock(artifacts.parent / ".mlflow.lock"), silenced():
         mlflow = import_mlflow()
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
-        client = mlflow.MlflowClient(uri, uri)
-        ids = {}
-        for name in experiments:
-            found = client.get_experiment_by_name(name)
-            ids[name] = (
-                found.experiment_id
-                if found is not None
-                else client.create_experiment(name, artifact_location=(artifacts / name).resolve().as_uri())
-            )
-    return client, ids
+        try:
+            mlflow.set_tracking_uri(uri)
+            mlflow.set_registry_uri(uri)
+            client = mlflow.MlflowClient(uri, uri)
+            return client, {name: _experiment(client, name, artifacts) for name in experiments}
+        except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
+            place = uri.rpartition("@")[2]  # without the credentials an address may hold
+            raise ConfigError(
+                f"registry.tracking_uri {place} cannot be opened: {type(error).__name__}", do="is the store there?"
+            ) from None
+
+
+def _experiment(client: Any, name: str, artifacts: Path) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    return str(client.create_experiment(name, artifact_location=(artifacts / name).resolve().as_uri()))
 
 
 @contextmanager

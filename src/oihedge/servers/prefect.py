@@ -20,8 +20,8 @@ def prefect_server(home: Path) -> Server:
         name="prefect",
         home=home,
         command=lambda port: [
-            *(sys.executable, "-m", "prefect", "server", "start"),
-            *("--host", HOST, "--port", str(port), "--log-level", "WARNING"),
+            *(sys.executable, "-m", "uvicorn", "--factory", "flows.pages:serve"),
+            *("--host", HOST, "--port", str(port), "--log-level", "warning"),
         ],
         health="/api/health",
         environment=lambda port: settings(home, f"http://{HOST}:{port}"),
@@ -35,16 +35,14 @@ def settings(home: Path, url: str) -> Mapping[str, str]:
         "PREFECT_PROFILES_PATH": str(home / ".prefect" / "profiles.toml"),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # Its default answers every origin: any page in the user's browser could then start a deployment.
+        # Its default shows every origin its answers; flows.pages refuses their requests besides.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        **{
-            name: ",".join(filter(None, (os.environ.get(name), HOST, "localhost"))) for name in ("NO_PROXY", "no_proxy")
-        },
+        **{name: _with_loopback(os.environ.get(name)) for name in ("NO_PROXY", "no_proxy")},
     }
 
 

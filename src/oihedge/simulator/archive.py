@@ -16,15 +16,14 @@ from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from oihedge.core.clock import require_utc
 from oihedge.core.errors import ConfigError
 from oihedge.core.hashing import code_version, digest
 from oihedge.core.protocols import Progress, silent
+from oihedge.simulator.crowd import day_ratios
 from oihedge.simulator.market import DAY, EmbeddedMarket
-from oihedge.simulator.noise import generator
 
 PERP, SPOT = "binanceusdm", "binance"
 START_LABELS = date(2026, 6, 25)
@@ -188,20 +187,16 @@ def _metrics(market: EmbeddedMarket, asset: str, day: datetime) -> bytes:
     """The 288 snapshots after `day`'s midnight up to the next; ratios are drawn around the crowding of that moment."""
     step = timedelta(minutes=5)
     oi = market.open_interest(asset, PERP, day + step, day + DAY, step="5m")
-    bars = market.bars(asset, PERP, "perp", day, day + DAY, timeframe="5m")
-    noise = generator(market.settings.seed, f"{asset} ratios", (day - market.origin) // DAY, "grid")
-    crowd = market.crowding(asset, PERP, day)[1:]
-    draws = noise.standard_normal((4, len(crowd)))
-    flow = np.clip(np.log(bars["close"].to_numpy() / bars["open"].to_numpy()) * 120.0, -1.5, 1.5)
+    ratios = day_ratios(market, asset, PERP, day)
     frame = {
         "create_time": _labels(day.date()),
         "symbol": [f"{asset}USDT"] * oi.height,
         "sum_open_interest": oi["oi_base"],
         "sum_open_interest_value": oi["oi_usd"],
-        "count_toptrader_long_short_ratio": np.exp(0.5 + 0.20 * crowd + 0.1 * draws[0]).round(8),
-        "sum_toptrader_long_short_ratio": np.exp(0.3 + 0.15 * crowd + 0.1 * draws[1]).round(8),
-        "count_long_short_ratio": np.exp(0.6 + 0.20 * crowd + 0.1 * draws[2]).round(8),
-        "sum_taker_long_short_vol_ratio": np.exp(flow + 0.15 * draws[3]).round(8),
+        "count_toptrader_long_short_ratio": ratios["top_accounts"],
+        "sum_toptrader_long_short_ratio": ratios["top_positions"],
+        "count_long_short_ratio": ratios["accounts"],
+        "sum_taker_long_short_vol_ratio": ratios["taker_volume"],
     }
     return _csv(pl.DataFrame(frame), header=True)
 

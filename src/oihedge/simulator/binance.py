@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Any, cast
 
@@ -12,7 +12,6 @@ from oihedge.simulator.settings import Instrument
 from oihedge.simulator.view import FAR, View, instant, millis
 
 PERP, SPOT = "binanceusdm", "binance"
-OI_HISTORY = timedelta(days=30)
 Answer = Callable[[View, Asked], Any]
 
 
@@ -24,15 +23,17 @@ def refusal(error: Malformed) -> Refused:
     return Refused(400, {"code": -1130, "msg": f"Data sent for parameter '{error.name}' is not valid."})
 
 
-def _asset(view: View, asked: Asked, name: str = "symbol") -> str:
+def asked_asset(view: View, asked: Asked, name: str = "symbol") -> str:
+    """Return the asset of the symbol asked for, or refuse."""
     asset = asset_of(view.market, asked.text(name))
     if asset is None:
         raise Refused(400, {"code": -1121, "msg": "Invalid symbol."})
     return asset
 
 
-def _step(asked: Asked, name: str) -> Step:
-    if asked.text(name) not in STEP:
+def asked_step(asked: Asked, name: str, known: Collection[str] = STEP) -> Step:
+    """Return the timeframe asked for, one of `known`, or refuse."""
+    if asked.text(name) not in known:
         raise Refused(400, {"code": -1120, "msg": f"Invalid {name}."})
     return cast(Step, asked.text(name))
 
@@ -124,8 +125,8 @@ def no_symbols(view: View, asked: Asked) -> Any:
     return _exchange(view, [])
 
 
-def _range(asked: Asked) -> tuple[int, int, bool]:
-    """Start and end in ms, and whether the newest rows are wanted because no start was given."""
+def asked_range(asked: Asked) -> tuple[int, int, bool]:
+    """Return start and end in ms, and whether the newest rows are wanted because no start was given."""
     start, end = asked.whole("startTime"), asked.whole("endTime", FAR)
     return start or 0, end if end is not None else FAR, start is None
 
@@ -134,9 +135,9 @@ def _klines(venue: str, kind: Kind, most: int, symbol: str = "symbol") -> Answer
     """Make the answer of one kline path: ascending from startTime, else the newest up to endTime."""
 
     def answer(view: View, asked: Asked) -> Any:
-        asset, step = _asset(view, asked, symbol), _step(asked, "interval")
+        asset, step = asked_asset(view, asked, symbol), asked_step(asked, "interval")
         limit, length = min(asked.limit(500, 100_000), most), STEP[step] // timedelta(milliseconds=1)
-        start, end, newest = _range(asked)
+        start, end, newest = asked_range(asked)
         last = min(end, millis(view.now))
         if newest:
             start = max(start, last - limit * length)
@@ -157,36 +158,17 @@ def _klines(venue: str, kind: Kind, most: int, symbol: str = "symbol") -> Answer
     return answer
 
 
-def open_interest_history(view: View, asked: Asked) -> Any:
-    """Answer /futures/data/openInterestHist: the last 30 days, 30 rows by default and at most 500, the newest ones."""
-    asset, step = _asset(view, asked), _step(asked, "period")
-    limit, length = asked.limit(30, 500), STEP[step] // timedelta(milliseconds=1)
-    start, end, newest = _range(asked)
-    oldest = millis(view.now - OI_HISTORY)
-    if not newest and start < oldest - length:
-        raise Refused(400, {"code": -1130, "msg": "parameter 'startTime' is invalid."})
-    start, end = max(start, oldest), min(end, millis(view.now))
-    rows = view.open_interest(asset, PERP, instant(max(start, end - limit * length)), instant(end), step)
-    return [
-        {
-            "symbol": f"{asset}USDT", "sumOpenInterest": decimal(coins, 8), "sumOpenInterestValue": decimal(usd, 4),
-            "timestamp": ms,
-        }
-        for ms, coins, usd in windowed(rows, limit, newest=True).select("ms", "oi_base", "oi_usd").iter_rows()
-    ]  # fmt: skip
-
-
 def open_interest(view: View, asked: Asked) -> Any:
     """Answer /fapi/v1/openInterest."""
-    asset = _asset(view, asked)
+    asset = asked_asset(view, asked)
     coins = decimal(view.open_interest_now(asset, PERP), 3)
     return {"openInterest": coins, "symbol": f"{asset}USDT", "time": millis(view.now)}
 
 
 def funding_rate(view: View, asked: Asked) -> Any:
     """Answer /fapi/v1/fundingRate: ascending, 100 rows by default and at most 1000."""
-    asset, limit = _asset(view, asked), asked.limit(100, 1000)
-    start, end, newest = _range(asked)
+    asset, limit = asked_asset(view, asked), asked.limit(100, 1000)
+    start, end, newest = asked_range(asked)
     rows = windowed(view.funding(asset, PERP, instant(start), instant(end)), limit, newest=newest)
     return [
         {"symbol": f"{asset}USDT", "fundingTime": ms, "fundingRate": decimal(rate, 8), "markPrice": ""}
@@ -196,13 +178,13 @@ def funding_rate(view: View, asked: Asked) -> Any:
 
 def premium_index(view: View, asked: Asked) -> Any:
     """Answer /fapi/v1/premiumIndex for one symbol or all."""
-    assets = [_asset(view, asked)] if "symbol" in asked.values else list(view.market.assets)
+    assets = [asked_asset(view, asked)] if "symbol" in asked.values else list(view.market.assets)
     rows = [_premium(view, asset) for asset in assets]
     return rows[0] if "symbol" in asked.values else rows
 
 
 def _premium(view: View, asset: str) -> dict[str, Any]:
-    rate, following = view.last_funding(asset, PERP)
+    rate, following = view.next_funding(asset, PERP)
     index = decimal(view.price(asset, PERP, "index"), 8)
     return {
         "symbol": f"{asset}USDT", "markPrice": decimal(view.price(asset, PERP, "mark"), 8), "indexPrice": index,
@@ -215,7 +197,7 @@ def _ticker(venue: str, kind: Kind) -> Answer:
     """Make the answer of a 24 h ticker path, for one symbol or all."""
 
     def answer(view: View, asked: Asked) -> Any:
-        assets = [_asset(view, asked)] if "symbol" in asked.values else list(view.market.assets)
+        assets = [asked_asset(view, asked)] if "symbol" in asked.values else list(view.market.assets)
         rows = [_day(view, asset, venue, kind) for asset in assets]
         return rows[0] if "symbol" in asked.values else rows
 
@@ -250,7 +232,6 @@ PATHS: dict[str, Answer] = {
     "/fapi/v1/premiumIndex": premium_index,
     "/fapi/v1/openInterest": open_interest,
     "/fapi/v1/ticker/24hr": _ticker(PERP, "perp"),
-    "/futures/data/openInterestHist": open_interest_history,
     "/dapi/v1/exchangeInfo": no_symbols,
     "/api/v3/ping": ping,
     "/api/v3/time": time,
@@ -258,4 +239,4 @@ PATHS: dict[str, Answer] = {
     "/api/v3/klines": _klines(SPOT, "spot", 1000),
     "/api/v3/ticker/24hr": _ticker(SPOT, "spot"),
 }
-"""Every path the simulated Binance has, by what answers it."""
+"""The paths of the simulated Binance but those of binance_statistics, by what answers them."""

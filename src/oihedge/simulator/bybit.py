@@ -7,11 +7,13 @@ from typing import Any
 
 from oihedge.simulator.asked import Asked, Malformed, Refused, asset_of, decimal, increment, windowed
 from oihedge.simulator.binance import Answer
+from oihedge.simulator.crowd import ratios
+from oihedge.simulator.depth import book
 from oihedge.simulator.market import STEP, Kind, Step
 from oihedge.simulator.view import FAR, View, instant, millis
 
 VENUE = "bybit"
-KLINE_STEPS: dict[str, Step] = {"5": "5m", "60": "1h"}
+KLINE_STEPS: dict[str, Step] = {"1": "1m", "5": "5m", "60": "1h"}
 OI_STEPS: dict[str, Step] = {"5min": "5m", "1h": "1h"}
 
 
@@ -148,6 +150,43 @@ def open_interest(view: View, asked: Asked) -> Any:
     return _wrap(view, result)
 
 
+def account_ratio(view: View, asked: Asked) -> Any:
+    """Answer /v5/market/account-ratio: newest first, 50 rows by default and at most 500, further pages by cursor."""
+    asset, _ = _market(view, asked, perp_only=True)
+    step, limit = _step(asked, "period", OI_STEPS), asked.limit(50, 500)
+    length = STEP[step] // timedelta(milliseconds=1)
+    start, end = asked.whole("startTime", 0) or 0, asked.whole("endTime", FAR)
+    end = min(FAR if end is None else end, millis(view.now))
+    cursor = asked.values.get("cursor")
+    if cursor:
+        end = min(end, _position(str(cursor)) - 1)
+    first = max(start, end - (limit + 1) * length)
+    rows = ratios(view, asset, VENUE, "accounts", instant(first), instant(end), step)
+    page = windowed(rows, limit, newest=True).select("ms", "ratio").rows()
+    listed = [
+        {
+            "symbol": f"{asset}USDT", "buyRatio": decimal(ratio / (1.0 + ratio), 4),
+            "sellRatio": decimal(1.0 - round(ratio / (1.0 + ratio), 4), 4), "timestamp": str(ms),
+        }
+        for ms, ratio in reversed(page)
+    ]  # fmt: skip
+    following = f"before={page[0][0]}" if rows.height > limit else ""
+    return _wrap(view, {"list": listed, "nextPageCursor": following})
+
+
+def orderbook(view: View, asked: Asked) -> Any:
+    """Answer /v5/market/orderbook: at most 500 levels of a perp (25 by default), 200 of spot (1 by default)."""
+    asset, kind = _market(view, asked)
+    how = view.market.instrument(asset, VENUE, kind)
+    limit = asked.limit(25, 500) if kind == "perp" else asked.limit(1, 200)
+    bids, asks = (
+        [[decimal(price, how.price_decimals), decimal(size, how.size_decimals)] for price, size in side]
+        for side in book(view, asset, VENUE, kind, limit)
+    )
+    now = millis(view.now)
+    return _wrap(view, {"s": f"{asset}USDT", "b": bids, "a": asks, "ts": now, "u": now, "seq": now, "cts": now})
+
+
 def _position(cursor: str) -> int:
     digits = cursor.removeprefix("before=")
     if not (cursor.startswith("before=") and digits.isascii() and digits.isdigit() and len(digits) < 17):
@@ -182,13 +221,14 @@ def _ticker(view: View, asset: str, category: str) -> dict[str, Any]:
     }  # fmt: skip
     if kind == "spot":
         return row
-    rate, following = view.last_funding(asset, VENUE)
+    rate, following = view.next_funding(asset, VENUE)
     mark, coins = view.price(asset, VENUE, "mark"), view.open_interest_now(asset, VENUE)
     return row | {
         "indexPrice": decimal(view.price(asset, VENUE, "index"), how.price_decimals),
         "markPrice": decimal(mark, how.price_decimals), "fundingRate": decimal(rate, 8),
         "openInterest": decimal(coins, how.size_decimals), "openInterestValue": decimal(coins * mark, 4),
         "nextFundingTime": str(following),
+        "fundingIntervalHour": str(view.market.settings.perps[VENUE].funding_interval_h),
     }  # fmt: skip
 
 
@@ -200,6 +240,8 @@ PATHS: dict[str, Answer] = {
     "/v5/market/index-price-kline": _klines("index"),
     "/v5/market/funding/history": funding_history,
     "/v5/market/open-interest": open_interest,
+    "/v5/market/account-ratio": account_ratio,
+    "/v5/market/orderbook": orderbook,
     "/v5/market/tickers": tickers,
 }
 """Every path the simulated Bybit has, by what answers it."""

@@ -77,6 +77,8 @@ class DayPath:
     """(24, A) diffusive standard deviation of the log price over the hour."""
     release: Floats
     """(24, A) share of open interest liquidated in the hour."""
+    flow: Floats
+    """(25, A) the same at the hours that it ends at, positive where longs were liquidated."""
     crowd: Floats
     """(25, A, V) crowding, positive for longs."""
     log_oi: Floats
@@ -101,8 +103,8 @@ def walk(p: Parameters, start: State, day: int, weekday: int) -> tuple[DayPath, 
     """
     noise = draw(p, day)
     state = replace(start, assets=[replace(asset) for asset in start.assets])
-    own_crowd = _decaying(start.venue_crowd, np.array([perp.crowd_keep for perp in p.perps]), noise.venue_crowd)
-    own_premium = _decaying(start.premium_noise, np.array([perp.premium_keep for perp in p.perps]), noise.premium)
+    own_crowd = decaying(start.venue_crowd, np.array([perp.crowd_keep for perp in p.perps]), noise.venue_crowd)
+    own_premium = decaying(start.premium_noise, np.array([perp.premium_keep for perp in p.perps]), noise.premium)
     venue_crowd = own_crowd.tolist()
     points, volatility = [_point(state)], []
     for hour in range(HOURS):
@@ -114,11 +116,11 @@ def walk(p: Parameters, start: State, day: int, weekday: int) -> tuple[DayPath, 
     base, gain = np.array([[perp.premium_base, perp.premium_gain] for perp in p.perps]).T
     premium = base + gain * crowd + own_premium - p.settings.cascade.premium_flight * flow[..., None]
     deviations = np.concatenate([start.price_noise[None], noise.price])
-    path = DayPath(log_price, np.array(volatility), np.abs(flow[1:]), crowd, log_oi, premium, deviations)
+    path = DayPath(log_price, np.array(volatility), np.abs(flow[1:]), flow, crowd, log_oi, premium, deviations)
     return path, state
 
 
-def _decaying(start: Floats, kept: Floats, shocks: Floats) -> Floats:
+def decaying(start: Floats, kept: Floats, shocks: Floats) -> Floats:
     """Return the 25 hourly values (25, A, V) of a process that keeps a share of itself each hour."""
     values = [start]
     for shock in shocks:

@@ -44,14 +44,21 @@ class DayGrid:
 
     def hours(self) -> Floats:
         """Return the hourly bars, (5, A, S, 24): open, high, low, close, volume."""
-        by_hour = [x.reshape(*x.shape[:2], HOURS, STEPS) for x in (self.open, self.high, self.low, self.close)]
-        volume = self.volume.reshape(*self.volume.shape[:2], HOURS, STEPS)
-        total = volume[..., 0]
-        for k in range(1, STEPS):
-            total = total + volume[..., k]
-        opened, high, low, closed = by_hour
-        total = _rounded(total, np.float64(1e6))
-        return np.stack([opened[..., 0], high.max(axis=-1), low.min(axis=-1), closed[..., -1], total])
+        return hourly(np.stack([self.open, self.high, self.low, self.close, self.volume]))
+
+    def market(self, i: int, k: int) -> Floats:
+        """Return one market's bars, (5, 288)."""
+        return np.stack([row[i, k] for row in (self.open, self.high, self.low, self.close, self.volume)])
+
+
+def hourly(bars: Floats) -> Floats:
+    """Return the hourly bars (5, ..., 24) of a day's 5-minute bars (5, ..., 288)."""
+    opened, high, low, closed, volume = bars.reshape(*bars.shape[:-1], HOURS, STEPS)
+    total = volume[..., 0]
+    for k in range(1, STEPS):
+        total = total + volume[..., k]
+    total = _rounded(total, np.float64(1e6))
+    return np.stack([opened[..., 0], high.max(axis=-1), low.min(axis=-1), closed[..., -1], total])
 
 
 def grid(p: Parameters, path: DayPath, day: int, weekday: int) -> DayGrid:
@@ -65,21 +72,21 @@ def grid(p: Parameters, path: DayPath, day: int, weekday: int) -> DayGrid:
     """
     normals, uniforms, oi_noise, price_noise = _draw(p, day)
     sigma = path.volatility.T[..., None] / np.sqrt(STEPS)
-    fair = _bridge(path.log_price.T, sigma * normals[..., :STEPS])
+    fair = bridge(path.log_price.T, sigma * normals[..., :STEPS])
     logs = _series_logs(p, path, fair, price_noise)
-    scale = _scales(p, "price_decimals")[..., None]
+    scale = scales(p, "price_decimals")[..., None]
     points = _rounded(np.exp(logs), scale)
     high, low = _extremes(fair, np.repeat(sigma[..., 0], STEPS, axis=-1), uniforms)
     top = np.maximum(logs[..., :-1], logs[..., 1:]) + high[:, None]
     bottom = np.minimum(logs[..., :-1], logs[..., 1:]) - low[:, None]
     noise = np.array([perp.oi_noise for perp in p.perps])[:, None, None] * (OI_BRIDGE / np.sqrt(STEPS))
-    oi_base = np.exp(_bridge(path.log_oi.transpose(1, 2, 0), noise * oi_noise))
-    oi_base = _rounded(oi_base, _scales(p, "size_decimals")[:, : len(p.perps), None])
+    oi_base = np.exp(bridge(path.log_oi.transpose(1, 2, 0), noise * oi_noise))
+    oi_base = _rounded(oi_base, scales(p, "size_decimals")[:, : len(p.perps), None])
     marks = points[:, [series.kind == "mark" for series in p.series]]
     return DayGrid(
         open=points[..., :-1], high=_rounded(np.exp(top), scale), low=_rounded(np.exp(bottom), scale),
         close=points[..., 1:], volume=_volume(p, path, fair, normals[..., STEPS:], points, weekday), oi_base=oi_base,
-        oi_usd=_rounded(oi_base * marks, np.float64(1e4)), crowd=_line(path.crowd.transpose(1, 2, 0)),
+        oi_usd=_rounded(oi_base * marks, np.float64(1e4)), crowd=line(path.crowd.transpose(1, 2, 0)),
     )  # fmt: skip
 
 
@@ -98,7 +105,7 @@ def _draw(p: Parameters, day: int) -> tuple[Floats, Floats, Floats, Floats]:
     return normals, uniforms, oi, price
 
 
-def _line(hourly: Floats) -> Floats:
+def line(hourly: Floats) -> Floats:
     """Interpolate (..., 25) hourly values to (..., 289) points; the hours keep their exact value."""
     fraction = np.arange(STEPS) / STEPS
     start, move = hourly[..., :-1, None], (hourly[..., 1:] - hourly[..., :-1])[..., None]
@@ -106,13 +113,13 @@ def _line(hourly: Floats) -> Floats:
     return np.concatenate([inside.reshape(*hourly.shape[:-1], POINTS), hourly[..., -1:]], axis=-1)
 
 
-def _bridge(hourly: Floats, steps: Floats) -> Floats:
+def bridge(hourly: Floats, steps: Floats) -> Floats:
     """Bridge (..., 25) hourly values with noise steps (..., 24, 12) to (..., 289) points, exact on the hours."""
     walk = np.cumsum(steps, axis=-1)
     fraction = np.arange(STEPS) / STEPS
     before = np.concatenate([np.zeros_like(walk[..., :1]), walk[..., :-1]], axis=-1)
     tied = before - fraction * walk[..., -1:]
-    points = _line(hourly)
+    points = line(hourly)
     points[..., :-1] += tied.reshape(*hourly.shape[:-1], POINTS)
     return points
 
@@ -120,7 +127,7 @@ def _bridge(hourly: Floats, steps: Floats) -> Floats:
 def _series_logs(p: Parameters, path: DayPath, fair: Floats, noise: Floats) -> Floats:
     """Log price of every series at the points, (A, S, 289): fair price, the venue's premium, its own small noise."""
     logs = np.repeat(fair[:, None], len(p.series), axis=1)
-    premium = _line(path.premium.transpose(1, 2, 0))
+    premium = line(path.premium.transpose(1, 2, 0))
     for k, series in enumerate(p.series):
         if series.perp is not None:
             logs[:, k] += premium[:, series.perp]
@@ -149,11 +156,11 @@ def _volume(p: Parameters, path: DayPath, fair: Floats, noise: Floats, points: F
     dollars = np.array([asset.daily_volume_usd for asset in p.assets])[:, None, None] / POINTS * busy
     share = np.array([series.volume_share for series in p.series])[:, None]
     volume = dollars.reshape(len(p.assets), 1, POINTS) * share / points[..., :-1]
-    return _rounded(volume, _scales(p, "size_decimals")[..., None])
+    return _rounded(volume, scales(p, "size_decimals")[..., None])
 
 
 @lru_cache(maxsize=8)
-def _scales(p: Parameters, name: Literal["price_decimals", "size_decimals"]) -> Floats:
+def scales(p: Parameters, name: Literal["price_decimals", "size_decimals"]) -> Floats:
     """Powers of ten that round each asset's series, (A, S); the index is written as finely as any venue."""
     out = np.empty((len(p.assets), len(p.series)))
     for i, asset in enumerate(p.assets):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
 
 from oihedge.simulator.asked import Asked, Malformed, Refused, decimal, windowed
 from oihedge.simulator.binance import Answer
+from oihedge.simulator.depth import LEVELS, book
 from oihedge.simulator.market import STEP, Step
 from oihedge.simulator.view import FAR, View, instant, millis
 
 VENUE = "hyperliquid"
-CANDLES, FUNDINGS = 5000, 500
+CANDLES, FUNDINGS, BOOK = 5000, 500, 20
 
 
 def refusal(error: Malformed) -> Refused:
@@ -79,7 +82,7 @@ def _context(view: View, asset: str) -> dict[str, Any]:
     how = view.market.instrument(asset, VENUE, "perp")
     bars = view.bars(asset, VENUE, "perp", view.now - timedelta(hours=24), view.now, "5m")
     price, index = view.price(asset, VENUE, "perp"), view.price(asset, VENUE, "index")
-    rate, _ = view.last_funding(asset, VENUE)
+    rate, _ = view.next_funding(asset, VENUE)
     shown = decimal(price, how.price_decimals)
     volume = float(bars["volume"].sum())
     return {
@@ -128,6 +131,34 @@ def fundings(view: View, asked: Asked) -> Any:
     ]
 
 
+def l2_book(view: View, asked: Asked) -> Any:
+    """Answer `l2Book`: 20 levels a side, each as wide as `nSigFigs` significant figures (2 to 5) make it."""
+    coin, figures = _coin(view, asked), asked.whole("nSigFigs")
+    if figures is not None and figures not in (2, 3, 4, 5):
+        raise Malformed("nSigFigs")
+    how = view.market.instrument(coin, VENUE, "perp")
+    bids, asks = book(view, coin, VENUE, "perp", BOOK if figures is None else LEVELS)
+    if figures is not None:
+        width = 10.0 ** (math.floor(math.log10(bids[0][0])) + 1 - figures)
+        bids, asks = _grouped(bids, width, math.floor), _grouped(asks, width, math.ceil)
+    levels = [
+        [{"px": decimal(px, how.price_decimals), "sz": decimal(sz, how.size_decimals), "n": 1} for px, sz in side]
+        for side in (bids, asks)
+    ]
+    return {"coin": coin, "time": millis(view.now), "levels": levels}
+
+
+def _grouped(
+    side: list[tuple[float, float]], width: float, towards: Callable[[float], int]
+) -> list[tuple[float, float]]:
+    """Levels joined on multiples of `width`, the outermost left out, for it may not be whole."""
+    sums: dict[int, float] = {}
+    for price, size in side:
+        at = towards(round(price / width, 6))
+        sums[at] = sums.get(at, 0.0) + size
+    return [(at * width, size) for at, size in list(sums.items())[:-1][:BOOK]]
+
+
 TYPES: dict[str, Answer] = {
     "meta": meta,
     "metaAndAssetCtxs": contexts,
@@ -136,5 +167,6 @@ TYPES: dict[str, Answer] = {
     "perpDexs": dexes,
     "candleSnapshot": candles,
     "fundingHistory": fundings,
+    "l2Book": l2_book,
 }
 """Every `type` the simulated Hyperliquid knows, by what answers it."""

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,33 +21,40 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from oihedge.core.clock import Clock, FixedClock
 from oihedge.core.errors import ConfigError, OihedgeError
-from oihedge.simulator import binance, bybit, hyperliquid
+from oihedge.simulator import hyperliquid, inputs
 from oihedge.simulator.asked import Asked, Malformed, Refused
 from oihedge.simulator.binance import Answer
+from oihedge.simulator.faults import Faults, Plan
 from oihedge.simulator.market import EmbeddedMarket
+from oihedge.simulator.venues import VENUES
 from oihedge.simulator.view import View
 
 HOST = "127.0.0.1"
 _LAST_SECOND = 253_402_300_799  # the year 9999
 
 
-def create_app(market: EmbeddedMarket, clock: Clock) -> Starlette:
+def create_app(market: EmbeddedMarket, clock: Clock, archive: Path | None = None) -> Starlette:
     """Return the ASGI application that serves `market` as it stands at `clock`.
 
     Binance spot and USD-M, Bybit v5 and Hyperliquid share one root: their paths do not collide. docs/market-model.md
     lists the paths with their caps. An unknown path is a 404, a bad request what that venue answers to it, in JSON.
     Below `/at/SECONDS` the same paths answer as at that instant (seconds since 1970), though never later than the
-    clock: a flow that runs late reads the market as it stood when it was due.
+    clock: a flow that runs late reads the market as it stood when it was due. Below `/inputs` the on-chain and
+    sentiment sources answer, below `/vision` the archive files that lie in the folder `archive`.
     """
-    routes = []
+    routes: list[BaseRoute] = []
+    if archive is not None:
+        routes.append(Mount("/vision", StaticFiles(directory=archive, check_dir=False)))
     for root in ("", "/at/{instant:int}"):
-        routes += [Route(root + path, _get(market, clock, answer, binance)) for path, answer in binance.PATHS.items()]
-        routes += [Route(root + path, _get(market, clock, answer, bybit)) for path, answer in bybit.PATHS.items()]
+        for venue in VENUES:
+            routes += [Route(root + path, _get(market, clock, answer, venue)) for path, answer in venue.PATHS.items()]
         routes.append(Route(f"{root}/info", _post(market, clock), methods=["POST"]))
+        routes += inputs.routes(market, lambda request: _standing(clock, request), root)
     return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error, Exception: _failed})
 
 
@@ -74,7 +82,9 @@ def _answered(market: EmbeddedMarket, clock: Clock, answer: Answer, venue: Any, 
 def _get(market: EmbeddedMarket, clock: Clock, answer: Answer, venue: Any) -> Any:
     async def endpoint(request: Request) -> JSONResponse:
         at = _standing(clock, request)
-        return await run_in_threadpool(_answered, market, at, answer, venue, dict(request.query_params))
+        values = {**request.query_params, **request.path_params}
+        values.pop("instant", None)
+        return await run_in_threadpool(_answered, market, at, answer, venue, values)
 
     return endpoint
 
@@ -107,10 +117,24 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
 class LoopbackServer:
     """Serve a market on 127.0.0.1 from a thread of its own, for as long as the `with` block lasts."""
 
-    def __init__(self, market: EmbeddedMarket, clock: Clock, port: int = 0) -> None:
-        """Make ready; `port` 0 takes a free one."""
+    def __init__(
+        self,
+        market: EmbeddedMarket,
+        clock: Clock,
+        port: int = 0,
+        archive: Path | None = None,
+        faults: Plan | None = None,
+    ) -> None:
+        """Make ready; `port` 0 takes a free one, `archive` is the folder shown below /vision.
+
+        With `faults` every answer goes through that plan, and its Date header is the simulated time.
+        """
+        app = create_app(market, clock, archive)
+        if faults is not None:
+            faults.clock = faults.clock or clock
         config = uvicorn.Config(
-            create_app(market, clock),
+            app if faults is None else Faults(app, faults),
+            date_header=faults is None,
             log_level="error",
             access_log=False,
             lifespan="off",

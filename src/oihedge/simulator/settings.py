@@ -18,6 +18,8 @@ class Instrument(Settings):
     price_decimals: Decimals
     size_decimals: Decimals
     min_notional: Positive
+    contract_size: Positive = 1.0
+    """Coins a contract stands for, where the venue counts contracts; size_decimals are of coins all the same."""
 
 
 class AssetModel(Settings):
@@ -121,6 +123,28 @@ class PerpVenue(Settings):
     instruments: dict[str, Instrument]
 
 
+class PerpFollower(Settings):
+    """One perpetual-futures venue that follows the others and acts on nothing."""
+
+    oi_share: Positive
+    """Its open interest over that of all `perps` together."""
+    oi_sd: NotNegative
+    """Deviation of the log of that share."""
+    oi_half_life_h: Positive
+    crowd_sd: NotNegative
+    crowd_half_life_h: Positive
+    premium_base: float
+    premium_gain: float
+    premium_noise: NotNegative
+    premium_half_life_h: Positive
+    price_noise: NotNegative
+    volume_share: Share
+    liquidation_gain: NotNegative
+    """Share of open interest closed by force per unit of adverse log price move, cascades apart."""
+    funding_interval_h: Count
+    instruments: dict[str, Instrument]
+
+
 class SpotVenue(Settings):
     """One spot venue."""
 
@@ -143,6 +167,10 @@ class Simulator(Settings):
     funding_clamp: NotNegative
     perps: dict[str, PerpVenue]
     spots: dict[str, SpotVenue]
+    followers: dict[str, PerpFollower] = Field(default_factory=dict)
+    """Perp venues that follow `perps` with noise of their own and act on nothing: adding one changes no row."""
+    spot_followers: dict[str, SpotVenue] = Field(default_factory=dict)
+    """Spot venues that show the fair price with their own noise and act on nothing: adding one changes no row."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -150,13 +178,17 @@ class Simulator(Settings):
             raise ValueError("the embedded market needs at least one asset, one perp venue and one spot venue")
         if (self.origin.hour, self.origin.minute, self.origin.second, self.origin.microsecond) != (0, 0, 0, 0):
             raise ValueError("origin must be midnight UTC")
-        instruments = [(name, perp.instruments) for name, perp in self.perps.items()]
-        instruments += [(name, spot.instruments) for name, spot in self.spots.items()]
+        if both := sorted(set(self.perps) & set(self.followers)):
+            raise ValueError(f"venue {both[0]} stands in both perps and followers")
+        perps: list[tuple[str, PerpVenue | PerpFollower]] = [*self.perps.items(), *self.followers.items()]
+        instruments = [(name, perp.instruments) for name, perp in perps]
+        spots = (*self.spots.items(), *self.spot_followers.items())
+        instruments += [(name, spot.instruments) for name, spot in spots]
         for name, known in instruments:
             missing = sorted(set(self.assets) - set(known))
             if missing:
                 raise ValueError(f"venue {name} has no instrument for asset {missing[0]!r}")
-        for name, perp in self.perps.items():
+        for name, perp in perps:
             if 24 % perp.funding_interval_h:
                 raise ValueError(f"venue {name}: funding_interval_h {perp.funding_interval_h} does not divide a day")
         return self

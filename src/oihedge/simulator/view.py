@@ -82,8 +82,23 @@ class View:
 
     def last_funding(self, asset: str, venue: str) -> tuple[float, int]:
         """Return the rate last paid, and the next payment's time in ms; 0 before the first."""
-        interval = timedelta(hours=self.market.settings.perps[venue].funding_interval_h)
+        interval = timedelta(hours=self.market.perps[venue].funding_interval_h)
         paid = self.funding(asset, venue, self.now - interval, self.now)
         rate = float(paid["rate"][-1]) if paid.height else 0.0
         over = (self.now - self.market.origin) % interval
         return rate, millis(self.now - over + interval)
+
+    def next_funding(self, asset: str, venue: str) -> tuple[float, int]:
+        """Return what the running interval would pay by now, and when it pays in ms."""
+        _, pays_at = self.last_funding(asset, venue)
+        return self.market.funding_so_far(asset, venue, self.now), pays_at
+
+    def day(self, asset: str, venue: str, kind: Kind) -> pl.DataFrame:
+        """Return the 5-minute bars of the last 24 hours, as in `bars`."""
+        return self.bars(asset, venue, kind, self.now - timedelta(hours=24), self.now, "5m")
+
+    def liquidations(self, asset: str, venue: str, start: datetime, end: datetime) -> pl.DataFrame:
+        """Return what was closed by force in each 5 minutes that begin in [start, end) and are over, with `ms`."""
+        stop = min(end, self.now - STEP["5m"] + timedelta(microseconds=1))
+        rows = self.market.liquidations(asset, venue, start, stop)
+        return rows.with_columns(pl.col("ts").dt.epoch("ms").alias("ms"))

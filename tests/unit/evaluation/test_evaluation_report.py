@@ -155,7 +155,7 @@ def test_the_verdict_says_that_the_policy_loses():
     assert "no_hedge" not in dominated
 
 
-def test_a_tie_is_a_loss_and_the_unknown_is_said():
-    assert "LOSES" in verdict(strategies((0.04, 0.02, 0.4), (0.04, 0.02, 0.4)))[0]
+def test_a_tie_is_a_tie_and_the_unknown_is_said():
+    assert "EQUALS" in verdict(strategies((0.04, 0.02, 0.4), (0.04, 0.02, 0.4)))[0]
     assert "cannot be compared" in verdict(strategies((None, 0.02, 0.4), (0.04, 0.02, 0.4)))[0]
     assert "cannot be compared" in verdict(strategies((float("nan"), 0.02, 0.4), (0.04, 0.02, 0.4)))[0]

@@ -149,6 +149,11 @@ def test_unreadable_positions_hold_with_no_targets(
     assert {hedge["current_ratio"] for hedge in document["hedges"]} == {None}
 
 
+def test_every_file_that_is_unreadable_is_named_at_once(settings: Any, make_rows: Any) -> None:
+    document = decided(inputs_of(features(make_rows), settings, positions=None, markets=None), settings)
+    assert {"positions_unreadable", "markets_unreadable"} <= set(document["reasons"])
+
+
 def test_a_market_without_its_position_is_unreadable_and_not_flat(settings: Any, make_rows: Any) -> None:
     inputs = inputs_of(features(make_rows), settings)
     document = decided(dataclasses.replace(inputs, positions=(inputs.positions or [])[1:]), settings)

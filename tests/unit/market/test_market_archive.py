@@ -51,8 +51,8 @@ def kline(at: datetime, price: float, scale: int = 1000) -> str:
     return f"{opened},{price},{price + 2},{price - 2},{price + 1},7,{opened + 3600 * scale - 1},0,1,0,0,0\n"
 
 
-def read(root: Path, start: datetime = DAY, days: int = 40):
-    return read_archives(root, SETTINGS, start=start, end=start + timedelta(days=days))
+def read(root: Path, start: datetime = DAY, days: int = 40, **more):
+    return read_archives(root, SETTINGS, start=start, end=start + timedelta(days=days), **more)
 
 
 @pytest.mark.parametrize("prefix", ["", "data/"])
@@ -107,6 +107,60 @@ def test_a_file_may_change_from_ms_to_us_in_the_middle(tmp_path):
     assert rows["ts"].to_list() == [DAY, DAY + timedelta(hours=1)]
     assert set(rows["kind"]) == {"spot"}
     assert set(rows["venue"]) == {"binance"}
+
+
+KIND_PATH = "futures/um/{}/{}/BTCUSDT/{}/BTCUSDT-{}-2025-03{}.zip"
+
+
+@pytest.mark.parametrize(
+    ("kind", "row_kind"),
+    [("klines", "perp"), ("markPriceKlines", "mark"), ("indexPriceKlines", "index"), ("premiumIndexKlines", "premium")],
+)
+@pytest.mark.parametrize(("header", "scale"), [(KLINES, 1000), ("", 10**6)])
+def test_every_kind_of_bars_is_read_when_asked_for(tmp_path, kind, row_kind, header, scale):
+    put(tmp_path, KIND_PATH.format("monthly", kind, "1h", "1h", ""), header + kline(DAY, 100, scale))
+    rows = read(tmp_path, kinds=(kind,))["ohlcv"]
+    assert rows.select("venue", "symbol", "kind", "timeframe").rows() == [
+        ("binanceusdm", "BTC/USDT:USDT", row_kind, "1h")
+    ]
+    assert rows["volume"].to_list() == [7.0 if kind == "klines" else None]
+    assert rows["open"].to_list() == [101.0 if kind == "premiumIndexKlines" else 100.0]
+    if kind != "klines":
+        with pytest.raises(DataError, match="has no archive file"):
+            read(tmp_path)
+
+
+def test_minute_bars_are_known_a_minute_and_the_delay_after_their_open(tmp_path):
+    minutes = "".join(kline(DAY + timedelta(minutes=m), 100 + m) for m in range(3))
+    put(tmp_path, KIND_PATH.format("daily", "klines", "1m", "1m", "-01"), minutes)
+    put(tmp_path, KLINES_PATH, kline(DAY, 100))
+    rows = read(tmp_path, timeframe="1m")["ohlcv"]
+    assert rows.select("ts", "timeframe").rows() == [(DAY + timedelta(minutes=m), "1m") for m in range(3)]
+    assert (rows["available_at"] - rows["ts"]).unique().to_list() == [timedelta(minutes=1, seconds=5)]
+    assert read(tmp_path)["ohlcv"]["timeframe"].to_list() == ["1h"]
+
+
+def test_the_crowds_ratios_come_with_the_snapshots(tmp_path):
+    text = f"{DAY + timedelta(hours=1):%Y-%m-%d %H:%M:%S},BTCUSDT,60,6000,1.1,1.2,1.3,\n"
+    put(tmp_path, METRICS_PATH.format("2025-03-01"), METRICS + text)
+    rows = read(tmp_path)["long_short"]
+    assert dict(rows.select("measure", "ratio").rows()) == {
+        "top_accounts": 1.1, "top_positions": 1.2, "accounts": 1.3
+    }  # fmt: skip
+    assert rows["available_at"].unique().to_list() == [DAY + timedelta(hours=1, seconds=5)]
+    assert conform(rows, table("long_short"), stamps=False).equals(rows)
+
+
+def test_the_ratios_move_with_the_labels_too(tmp_path):
+    after = datetime(2026, 6, 25, tzinfo=UTC)
+    put(tmp_path, METRICS_PATH.format("2026-06-25"), METRICS + metrics_day(after, 0))
+    assert read(tmp_path, after, 2)["long_short"]["ts"].min() == after + timedelta(hours=1)
+
+
+@pytest.mark.parametrize("more", [{"kinds": ("candles",)}, {"kinds": ()}, {"timeframe": "2h"}])
+def test_a_kind_or_timeframe_there_is_none_of_is_refused(tmp_path, more):
+    with pytest.raises(ConfigError, match="unknown"):
+        read(tmp_path, **more)
 
 
 def test_monthly_and_daily_files_of_the_same_bars_count_once(tmp_path):
@@ -180,7 +234,7 @@ def test_bytes_that_are_no_zip_are_named(tmp_path):
     ("make", "error", "says"),
     [
         (lambda root: read(root / "nowhere"), DataError, "is not there"),
-        (lambda root: read(root), DataError, "has no archive file between 2025-03-01 and 2025-04-10"),
+        (lambda root: read(root), DataError, r"has no archive file of .* between 2025-03-01 and 2025-04-10"),
         (lambda root: read(root, DAY, 0), ConfigError, "span is empty"),
     ],
 )

@@ -86,6 +86,20 @@ def test_a_stamp_at_the_close_moves_the_bar_not_its_availability(tmp_path):
     assert at_close["available_at"].to_list() == [ts + timedelta(seconds=5) for ts in at_open["ts"]]
 
 
+def test_minute_bars_are_known_a_minute_after_their_open(tmp_path):
+    text = "time,o,h,l,c\n2025-01-01 00:00:00,1,3,0.5,2\n2025-01-01 00:01:00.003,2,4,1,3\n"
+    rows = imported(tmp_path, BARS, text, timeframe="1m", grid="1m")
+    assert rows["ts"].to_list() == [T0, T0 + timedelta(minutes=1)]
+    assert rows["timeframe"].unique().to_list() == ["1m"]
+    assert rows["available_at"][0] == T0 + timedelta(minutes=1, seconds=5)
+
+
+@pytest.mark.parametrize(("timeframe", "grid"), [("1m", "1h"), ("1h", "1m")])
+def test_a_grid_of_another_timeframe_is_refused(tmp_path, timeframe, grid):
+    with pytest.raises(ConfigError, match=f"timeframe {timeframe} goes with grid: {timeframe}"):
+        spec_of(tmp_path, BARS, timeframe=timeframe, grid=grid)
+
+
 def test_the_open_interest_of_an_hour_is_known_at_its_close(tmp_path):
     text = "time,oi\n2025-01-01 00:00:00,10\n"
     rows = imported(tmp_path, INTEREST, text, stamp="open")

@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import ccxt
+import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oihedge.market.pager import HOUR_MS, Span, checked, read_events, read_grid, spans
+from oihedge.market.dialects.answers import Answer, instants, iso_instants, numbers
+from oihedge.market.pager import HOUR_MS, Span, checked, read_events, read_grid, read_numbered, spans
 from oihedge.market.rows import priced, with_intervals
 
 T0 = datetime(2025, 1, 1, tzinfo=UTC)
@@ -65,6 +67,7 @@ def test_intervals_of_two_series_do_not_mix():
     assert with_intervals(frame, 8.0, ["of"])["interval_h"].to_list() == [8, 8, 1, 1]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 5000), st.integers(1, 900))
 def test_spans_cover_the_range_once_and_never_exceed_the_width(since, length, width):
     parts = spans(since, since + length, width)
@@ -78,6 +81,12 @@ async def calls(ask):
     return await ask()
 
 
+def answer(rows) -> Answer:
+    at = np.array([row[0] for row in rows], dtype=np.int64)
+    return Answer(at, np.array([row[1:] for row in rows], dtype=np.float64).reshape(len(rows), -1 if rows else 1))
+
+
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(2, 9), st.permutations(range(12)), st.integers(0, HOUR_MS - 1))
 def test_whatever_order_a_venue_answers_in_the_grid_comes_out_sorted_and_complete(length, cap, order, shift):
     since, until = shift, length * HOUR_MS
@@ -85,23 +94,25 @@ def test_whatever_order_a_venue_answers_in_the_grid_comes_out_sorted_and_complet
     async def ask(a: int, b: int):
         inside = [(h * HOUR_MS, float(h)) for h in range(length) if a <= h * HOUR_MS < b]
         shuffled = [inside[n] for n in order if n < len(inside)]
-        return shuffled + inside[:1] + [(until + 5 * HOUR_MS, 1.0)]
+        return answer(shuffled + inside[:1] + [(until + 5 * HOUR_MS, 1.0)])
 
     page = asyncio.run(read_grid(ask, calls, since, until, cap))
-    assert [row[0] for row in page.rows] == list(range(-(-since // HOUR_MS) * HOUR_MS, until, HOUR_MS))
+    assert page.rows.at.tolist() == list(range(-(-since // HOUR_MS) * HOUR_MS, until, HOUR_MS))
     assert page.missing == []
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 40)), st.integers(2, 7))
 def test_missing_instants_are_told_exactly(lost, cap):
     async def ask(a: int, b: int):
-        return [(h * HOUR_MS, 1.0) for h in range(41) if h not in lost and a <= h * HOUR_MS < b]
+        return answer([(h * HOUR_MS, 1.0) for h in range(41) if h not in lost and a <= h * HOUR_MS < b])
 
     page = asyncio.run(read_grid(ask, calls, 0, 41 * HOUR_MS, cap))
     told = {at // HOUR_MS for span in page.missing for at in range(span.since, span.until, HOUR_MS)}
     assert told == lost
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1, max_size=60), st.integers(3, 8), st.booleans())
 def test_payments_are_all_found_whatever_their_intervals_and_the_cap(steps, cap, newest_first):
     hours = [sum(steps[:n]) for n in range(len(steps))]
@@ -109,10 +120,10 @@ def test_payments_are_all_found_whatever_their_intervals_and_the_cap(steps, cap,
 
     async def ask(a: int, b: int):
         found = [(h * HOUR_MS + 31, 0.1) for h in hours if a <= h * HOUR_MS + 31 < b]
-        return found[-cap:] if newest_first else found[:cap]
+        return answer(found[-cap:] if newest_first else found[:cap])
 
     page = asyncio.run(read_events(ask, calls, 0, end, cap, 8 * HOUR_MS))
-    assert [row[0] for row in page.rows] == [h * HOUR_MS for h in hours]
+    assert page.rows.at.tolist() == [h * HOUR_MS for h in hours]
 
 
 @pytest.mark.parametrize(
@@ -120,10 +131,51 @@ def test_payments_are_all_found_whatever_their_intervals_and_the_cap(steps, cap,
     [
         ([(1800_000, 1.0)], "off the grid"),
         ([(0, 1.0), (0, 2.0)], "two different rows"),
-        ([(0, None)], "lacks its instant or value"),
-        ([(None, 1.0)], "lacks its instant or value"),
     ],
 )
 def test_a_page_that_cannot_be_right_is_refused(rows, says):
     with pytest.raises(ccxt.BadResponse, match=says):
-        checked(rows, Span(0, 10 * HOUR_MS), HOUR_MS)
+        checked(answer(rows), Span(0, 10 * HOUR_MS), HOUR_MS)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([1, 4, 8]), min_size=1, max_size=40), st.integers(1, 9), st.integers(0, 200))
+def test_payments_on_numbered_pages_are_all_found_back_to_the_start(steps, size, since_h):
+    hours = [sum(steps[: n + 1]) for n in range(len(steps))]
+    newest_first, asked = [(h * HOUR_MS + 7, 0.1) for h in reversed(hours)], []
+
+    async def ask(page: int):
+        asked.append(page)
+        return answer(newest_first[(page - 1) * size : page * size])
+
+    page = asyncio.run(read_numbered(ask, calls, since_h * HOUR_MS, 10**12))
+    assert page.rows.at.tolist() == [h * HOUR_MS for h in hours if h >= since_h]
+    needed = -(-sum(h > since_h for h in hours) // size)
+    assert len(asked) <= needed + 1
+
+
+def test_a_venue_that_ignores_the_page_number_is_refused():
+    async def ask(page: int):
+        return answer([(8 * HOUR_MS, 0.1)])
+
+    with pytest.raises(ccxt.BadResponse, match="the same payments"):
+        asyncio.run(read_numbered(ask, calls, 0, 100 * HOUR_MS))
+
+
+@pytest.mark.parametrize("odd", ["NaN", "inf", "-Infinity", "1_000", "1,5", "", None, True, [1], {}, "0x10", 10**400])
+def test_what_is_no_finite_number_is_refused(odd):
+    with pytest.raises((ccxt.BadResponse, TypeError)):
+        numbers(["1.5", odd])
+
+
+def test_numbers_come_from_numbers_and_their_text_and_blanks_only_where_they_may_be():
+    assert numbers(["1.5", 2, 3.25, "-1e-3"]).tolist() == [1.5, 2.0, 3.25, -0.001]
+    assert np.isnan(numbers([None, "", "7"], blanks=True)).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("odd", ["now", "today", "NaT", "2025", "2025-01-01T00:00:00", "2025-13-01T00:00:00Z", 5, None])
+def test_what_is_no_instant_is_refused(odd):
+    with pytest.raises(ccxt.BadResponse):
+        iso_instants([odd])
+    with pytest.raises((ccxt.BadResponse, TypeError)):
+        instants([odd, 0.5])

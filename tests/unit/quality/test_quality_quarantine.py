@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import math
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from oihedge.core.tables import QUARANTINE, UTC_TIME
-from oihedge.quality.quarantine import quarantine_rows
+from oihedge.core.errors import DataError
+from oihedge.core.tables import QUARANTINE, UTC_TIME, conform
+from oihedge.core.tables import table as table_named
+from oihedge.quality.quarantine import quarantine_rows, row_of
 
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -55,3 +62,40 @@ def test_missing_and_early_stamps_still_make_a_row_the_lake_takes(snapshots):
     rows = quarantine_rows("open_interest", bad)
     assert rows["available_at"].to_list() == [FIRST, FIRST, datetime(1970, 1, 1, tzinfo=UTC)]
     assert rows["source_key"].null_count() == 0
+
+
+def test_the_hash_is_of_the_payload_as_it_is_kept(snapshots):
+    bad = snapshots(-1.0, -2.0).with_columns(reason=pl.lit("oi_negative"))
+    rows = quarantine_rows("open_interest", bad)
+    assert rows["payload_hash"].to_list() == [sha256(text.encode()).hexdigest() for text in rows["payload"]]
+
+
+@given(
+    st.sampled_from([0.0, -0.0, 1.5, 1e-7, 1e300, 123456789.125, float("nan"), float("inf"), float("-inf"), None]),
+    st.text(st.characters(exclude_categories=("Cs",)), max_size=12),
+    st.integers(0, 10**15).map(lambda us: FIRST + timedelta(microseconds=us)),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_payload_is_json_that_gives_the_row_back(number, text, instant):
+    values = {"oi_base": 5.0, "oi_usd": number, "unit_source": text, "venue": text, "symbol": "X", "asset": text}
+    stamps = {"ts": instant, "available_at": instant, "ingested_at": FIRST}
+    spec = table_named("open_interest")
+    row = conform(pl.DataFrame([{**values, **stamps}], schema_overrides={"oi_usd": pl.Float64}), spec)
+    payload = quarantine_rows("open_interest", row.with_columns(reason=pl.lit("x")))["payload"].item()
+    finite = number is not None and math.isfinite(number)
+    assert json.loads(payload)["unit_source"] == text
+    expected = row if finite else row.with_columns(oi_usd=pl.lit(None, pl.Float64))
+    assert row_of("open_interest", payload).equals(expected)
+
+
+def test_tables_without_venue_and_symbol_are_kept_under_what_stands_for_them():
+    event = {"source": "desk", "name": "CPI", "ts": FIRST + timedelta(days=30), "importance": 9, "available_at": FIRST}
+    rows = quarantine_rows("events", pl.DataFrame([event]).with_columns(reason=pl.lit("importance_unknown")))
+    assert rows.select("venue", "symbol", "available_at").rows() == [("desk", "CPI", FIRST)]
+
+
+def test_a_row_that_lacks_what_its_table_requires_is_not_made_up(snapshots):
+    bad = snapshots(float("nan")).with_columns(reason=pl.lit("x"), ingested_at="available_at")
+    payload = quarantine_rows("open_interest", bad)["payload"].item()
+    with pytest.raises(DataError, match="no oi_base"):
+        row_of("open_interest", payload)

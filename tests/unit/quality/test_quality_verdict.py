@@ -217,6 +217,7 @@ STAMPS = st.one_of(st.none(), st.integers(0, 6).map(lambda n: FIRST + n * timede
 TEXTS = {
     "venue": ["bybit", "okx", None], "symbol": ["BTC", "ETH"], "asset": ["BTC", None], "unit_source": ["coins", None],
     "kind": ["spot", "perp", "x", None], "timeframe": ["1h", "5m", "9h", None],
+    "filled": [True, False, None],
 }  # fmt: skip
 
 

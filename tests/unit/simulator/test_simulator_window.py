@@ -114,7 +114,8 @@ def test_funding_is_paid_on_the_venue_s_clock(market: EmbeddedMarket) -> None:
     [
         ("bars", ("DOGE", "binance", "spot"), {}, "DOGE"),
         ("bars", ("BTC", "binance", "perp"), {}, "no perp market for BTC on binance"),
-        ("bars", ("BTC", "binance", "spot"), {"timeframe": "1m"}, "'1m'"),
+        ("bars", ("BTC", "binance", "spot"), {"timeframe": "7m"}, "'7m'"),
+        ("open_interest", ("BTC", "bybit"), {"step": "1m"}, "'1m'"),
         ("open_interest", ("BTC", "kraken"), {}, "kraken"),
         ("funding", ("BTC", "binance"), {}, "no perp market for BTC on binance"),
     ],
@@ -129,6 +130,14 @@ def test_what_there_is_not_is_refused_by_name(
 def test_a_naive_instant_is_refused(market: EmbeddedMarket) -> None:
     with pytest.raises(ConfigError, match="no time zone"):
         market.bars("BTC", "binance", "spot", datetime(2024, 1, 1), datetime(2024, 1, 2))  # noqa: DTZ001
+
+
+def test_a_start_far_ahead_does_not_move_the_market_there(simulator: Simulator) -> None:
+    market = EmbeddedMarket(simulator)
+    for what, of, more in READS:
+        start = market.origin + timedelta(days=400_000, hours=13, minutes=7)
+        assert read(market, what, of, start, market.origin + HOUR, more).is_empty()
+    assert len(market._paths) <= 1
 
 
 def test_an_empty_window_gives_an_empty_frame_with_its_types(market: EmbeddedMarket) -> None:

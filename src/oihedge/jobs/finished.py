@@ -1,0 +1,51 @@
+"""The ledger of backfills: which days of which venue's table are done, kept in the lake beside the rows they brought.
+
+It stands and falls with the lake: a lake that is deleted, or put back to an earlier state, forgets what is no longer
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from oihedge.config import Config
+from oihedge.core.hashing import digest
+from oihedge.core.tables import BACKFILLED
+from oihedge.lake.store import Lake
+from oihedge.market.plan import Done
+from oihedge.market.settings import Venue
+
+SETTLED = timedelta(hours=2)
+"""A day counts as finished only this long after its end: until then a venue may still add to it."""
+
+
+def fingerprint(config: Config, venue: Venue) -> str:
+    """Return a digest of what decides the rows of `venue`: with another symbol or bar length nothing is done yet."""
+    simulator = config.simulator.model_dump(mode="json") if config.simulated else None
+    bars = [config.market.timeframes, config.market.price_kinds]
+    return digest([venue.model_dump(mode="json", exclude={"taker_fee"}), bars, simulator])
+
+
+def finished_days(lake: Lake, config: Config, start: datetime, end: datetime) -> set[Done]:
+    """Return the days in [start, end) that backfills of these settings have finished."""
+    prints = {(venue.id, venue.kind): fingerprint(config, venue) for venue in config.market.venues}
+    rows = lake.read("derived", BACKFILLED.name, start=start, end=end).collect()
+    return {
+        (venue, kind, table, ts)
+        for settings, venue, kind, table, ts in rows.select(BACKFILLED.key).iter_rows()
+        if prints.get((venue, kind)) == settings
+    }
+
+
+def record(
+    lake: Lake, config: Config, venue: Venue, tables: Collection[str], days: Collection[datetime], as_of: datetime
+) -> None:
+    """Write down that `days` of these tables are done; to be called once their rows are in the lake."""
+    settled = [day for day in days if day + timedelta(days=1) + SETTLED <= as_of]
+    keys = [(fingerprint(config, venue), venue.id, venue.kind, name, day) for name in tables for day in settled]
+    schema = {name: BACKFILLED.columns[name] for name in BACKFILLED.key}
+    rows = pl.DataFrame(keys, schema=schema, orient="row").with_columns(available_at=pl.lit(as_of))
+    lake.append("derived", BACKFILLED.name, rows, now=as_of)

@@ -1,0 +1,139 @@
+"""Holes in the lake's series: instants of their grid for which no venue's row is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+
+from oihedge.core.clock import HOUR
+from oihedge.core.tables import UTC_TIME, Table, table
+from oihedge.lake.store import Lake
+
+STEPS: Mapping[str, timedelta] = MappingProxyType(
+    {"1m": HOUR / 60, "5m": HOUR / 12, "15m": HOUR / 4, "1h": HOUR, "4h": 4 * HOUR, "1d": 24 * HOUR}
+)
+HOURLY = ("open_interest", "long_short")
+GRIDDED = (*HOURLY, "ohlcv", "liquidations", "implied_vol", "funding")
+"""Tables whose rows stand on a grid; the others hold what was seen whenever someone looked."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOTHING = pl.DataFrame(schema={"ts": UTC_TIME, "step": pl.Duration("us")})
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series of a table: the values of its key without ts, and the span in which the lake has rows of it."""
+
+    table: str
+    key: tuple[tuple[str, Any], ...]
+    first: datetime
+    last: datetime
+    rows: int
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """Return the key by name."""
+        return dict(self.key)
+
+
+@dataclass(frozen=True)
+class Hole:
+    """Instants [start, end) of a series, `rows` of them, without a row; `held`: raw/ has them, validated/ does not."""
+
+    line: Line
+    start: datetime
+    end: datetime
+    rows: int
+    held: bool = False
+
+
+def series_of(lake: Lake, layer: Any, name: str) -> list[Line]:
+    """Return every series that a layer has of a table, by key."""
+    spec = table(name)
+    by = [column for column in spec.key if column != "ts"]
+    told = lake.rows(layer, name).group_by(by).agg(pl.col("ts").min(), last=pl.col("ts").max(), rows=pl.len())
+    return [
+        Line(name, tuple(zip(by, key, strict=True)), first, last, rows)
+        for *key, first, last, rows in told.sort(by).collect().iter_rows()
+    ]
+
+
+def holes(
+    lake: Lake, layer: Any, line: Line, start: datetime | None = None, end: datetime | None = None
+) -> Iterator[Hole]:
+    """Yield the holes of one series, oldest first; one series is in memory at a time.
+
+    Args:
+        lake: where to look.
+        layer: raw or validated; in validated, rows that were only interpolated are holes too.
+        line: the series.
+        start: from here instead of its first row.
+        end: to before here instead of its last row.
+    """
+    spec, step = table(line.table), step_of(line)
+    if step is None and line.table != "funding":
+        return
+    have = _rows(lake, layer, line, spec)
+    begin, until = start or line.first, end or line.last + (step or timedelta(0))
+    if step is None:
+        found = _skipped_payments(have.collect(), begin, until)
+    else:
+        found = _absent(have.select("ts").collect()["ts"], begin, until, step)
+    if found.is_empty():
+        return
+    if layer == "raw":
+        marked = found.with_columns(held=pl.lit(False))
+    else:
+        raw = _rows(lake, "raw", line, spec).select("ts").collect()["ts"]
+        marked = found.with_columns(held=pl.col("ts").is_in(raw.implode()))
+    for row in _runs(marked).iter_rows():
+        yield Hole(line, *row)
+
+
+def step_of(line: Line) -> timedelta | None:
+    """Return the distance of a series' rows; None where they have no grid, or one that changes."""
+    if line.table in HOURLY:
+        return HOUR
+    return STEPS.get(line.named.get("timeframe", ""))
+
+
+def _rows(lake: Lake, layer: Any, line: Line, spec: Table) -> pl.LazyFrame:
+    mine = pl.all_horizontal(pl.col(name) == value for name, value in line.key)
+    rows = lake.rows(layer, line.table).filter(mine)
+    if "filled" in spec.columns:
+        rows = rows.filter(~pl.col("filled").fill_null(False))
+    more = ["interval_h"] if line.table == "funding" else []
+    return rows.select("ts", *more).unique("ts").sort("ts")
+
+
+def _absent(have: pl.Series, begin: datetime, until: datetime, step: timedelta) -> pl.DataFrame:
+    late = (begin - _EPOCH) % step
+    grid = _grid(begin + (step - late if late else late), until, step)
+    return grid.filter(~pl.col("ts").is_in(have.implode()))
+
+
+def _skipped_payments(have: pl.DataFrame, begin: datetime, until: datetime) -> pl.DataFrame:
+    """Payments that must have been between two that are further apart than the interval they pay for."""
+    spaced = have.with_columns(step=pl.duration(minutes=pl.col("interval_h") * 60), before=pl.col("ts").shift(1))
+    lost = spaced.filter(pl.col("ts") - pl.col("before") > pl.col("step"))
+    spans = [_grid(before + step, at, step) for at, step, before in lost.select("ts", "step", "before").iter_rows()]
+    every = pl.concat([_NOTHING, *spans])
+    return every.filter(pl.col("ts").is_between(begin, until, closed="left"))
+
+
+def _grid(begin: datetime, until: datetime, step: timedelta) -> pl.DataFrame:
+    instants = pl.datetime_range(begin, until, step, closed="left", time_unit="us", time_zone="UTC", eager=True)
+    return pl.DataFrame({"ts": instants}).with_columns(step=pl.lit(step, dtype=pl.Duration("us")))
+
+
+def _runs(marked: pl.DataFrame) -> pl.DataFrame:
+    """Join instants that follow one another and are alike."""
+    breaks = (pl.col("ts").diff() != pl.col("step")) | (pl.col("held") != pl.col("held").shift(1))
+    runs = marked.sort("ts").with_columns(run=breaks.fill_null(True).cum_sum())
+    return runs.group_by("run", maintain_order=True).agg(
+        start=pl.col("ts").min(), end=(pl.col("ts") + pl.col("step")).max(), rows=pl.len(), held=pl.col("held").first()
+    ).drop("run")  # fmt: skip

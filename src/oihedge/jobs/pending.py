@@ -1,0 +1,116 @@
+"""Which raw rows have no verdict yet, in blocks that fit into memory, and what judging them needs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from oihedge.core.tables import OHLCV, OPEN_INTEREST, UTC_TIME, Table
+from oihedge.lake.store import Lake
+from oihedge.quality.neighbours import context_for
+from oihedge.quality.quarantine import places, source_keys
+from oihedge.quality.quorum import LOOKBACK
+
+BLOCK_ROWS = 1_000_000
+_DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
+_FILLED = {OHLCV.name, OPEN_INTEREST.name}
+
+
+def blocks(lake: Lake, spec: Table) -> Iterator[tuple[datetime, datetime]]:
+    """Yield [start, end) of whole days that may have rows without a verdict, oldest first, about BLOCK_ROWS each.
+
+    A day is settled when every raw row of it was either validated or quarantined.
+    """
+    raw = _per_day(lake.rows("raw", spec.name), "raw")
+    validated = _per_day(_judged(lake, spec), "validated")
+    held = _held(lake, spec).unique("source_key")
+    parts = [
+        raw,
+        validated,
+        _per_day(held, "held"),
+        _per_day(held.filter(pl.col("released_at").is_not_null()), "released"),
+    ]
+    days = parts[0]
+    for part in parts[1:]:
+        days = days.join(part, on="day", how="left")
+    counted = days.fill_null(0).sort("day").collect(engine="streaming")
+    open_days = counted.filter(pl.col("raw") != pl.col("validated") + pl.col("held") - pl.col("released"))
+    start: datetime | None = None
+    size, end = 0, None
+    for day, rows in open_days.select("day", "raw").iter_rows():
+        if start is not None and size + rows > BLOCK_ROWS and end is not None:
+            yield start, end
+            start, size = None, 0
+        start, size, end = start or day, size + rows, day + _DAY
+    if start is not None and end is not None:
+        yield start, end
+
+
+def pending_rows(lake: Lake, spec: Table, start: datetime, end: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the raw rows (every revision) with start <= ts < end that have no verdict yet, and those that have one."""
+    identity = [*spec.key, "available_at", "ingested_at"]
+    within = (pl.col("ts") >= start) & (pl.col("ts") < end)
+    raw = lake.rows("raw", spec.name).filter(within).collect()
+    settled = [
+        _judged(lake, spec).filter(within).select(identity).collect(),
+        _held_among(raw, _held(lake, spec).filter(within).collect(), spec).select(identity),
+    ]
+    known = pl.concat(settled)
+    if known.is_empty():
+        return raw, raw.clear()
+    pending = raw.join(known, on=identity, how="anti", nulls_equal=True)
+    return pending, raw.join(known, on=identity, how="semi", nulls_equal=True)
+
+
+def around(
+    lake: Lake, spec: Table, pending: pl.DataFrame, settled: pl.DataFrame, start: datetime
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what judging a block's pending rows needs: (context for jumps, raw rows of all venues beside them).
+
+    Args:
+        lake: the lake.
+        spec: the table.
+        pending: rows without a verdict, all with ts >= start.
+        settled: the block's other raw rows.
+        start: the block's first instant.
+    """
+    first, last = pending["ts"].min(), pending["ts"].max()
+    assert isinstance(first, datetime)
+    assert isinstance(last, datetime)
+    since = first - LOOKBACK
+    before = lake.rows("raw", spec.name).filter(pl.col("ts") >= since, pl.col("ts") < start).collect()
+    raw = pl.concat([before, settled.filter(pl.col("ts") >= since).select(before.columns)])
+    if raw.is_empty():
+        return raw, raw
+    newest = raw.sort("available_at", "ingested_at").unique(spec.key, keep="last", maintain_order=True)
+    good = lake.read("validated", spec.name, start=since, end=last + _HOUR)
+    real = good.filter(~pl.col("filled").fill_null(False)) if spec.name in _FILLED else good
+    return context_for(pending, spec, good=real.collect(), raw=newest), raw
+
+
+def _held_among(raw: pl.DataFrame, held: pl.DataFrame, spec: Table) -> pl.DataFrame:
+    """Return the raw rows that are in quarantine, found by place first: naming a row by its content is slow."""
+    if held.is_empty():
+        return raw.clear()
+    place = ["venue", "symbol", "ts"]
+    marked = raw.with_columns(column.alias(f"__{n}") for n, column in zip(place, places(spec), strict=True))
+    named = held.select(pl.col(name).alias(f"__{name}") for name in place)
+    suspects = marked.join(named, on=named.columns, how="semi", nulls_equal=True).select(raw.columns)
+    return suspects.filter(source_keys(spec.name, suspects).is_in(held["source_key"].implode()))
+
+
+def _judged(lake: Lake, spec: Table) -> pl.LazyFrame:
+    rows = lake.rows("validated", spec.name)
+    return rows.filter(~pl.col("filled").fill_null(False)) if spec.name in _FILLED else rows
+
+
+def _held(lake: Lake, spec: Table) -> pl.LazyFrame:
+    return lake.read("derived", "quarantine", where=pl.col("table") == spec.name)
+
+
+def _per_day(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    day = pl.col("ts").dt.truncate("1d").cast(UTC_TIME).alias("day")
+    return rows.group_by(day).agg(pl.len().cast(pl.Int64).alias(name))

@@ -1,0 +1,247 @@
+"""What every dialect shares: a question, an answer as arrays, and reading that refuses what is no number or instant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import ccxt
+import numpy as np
+import numpy.typing as npt
+
+from oihedge.market.venues import RECENT_ROWS, STEPS
+
+Floats = npt.NDArray[np.float64]
+Instants = npt.NDArray[np.int64]
+BAR = ("open", "high", "low", "close", "volume")
+NOW = ("rate", "interval_h", "pays_at", "mark_price", "index_price")
+LEVEL = ("price", "size")
+_ZULU = (20, 24)
+"""Lengths of 2025-01-01T00:00:00Z and 2025-01-01T00:00:00.000Z."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One request: rows of `market` (ccxt's structure) with since <= instant < until, in ms; at most `cap` of them."""
+
+    market: Mapping[str, Any]
+    since: int
+    until: int
+    cap: int
+    timeframe: str
+    now: int
+    page: int = 1
+
+    @property
+    def id(self) -> str:
+        """Return the venue's own name of the market."""
+        return str(self.market["id"])
+
+    @property
+    def step(self) -> int:
+        """Return the grid, in ms."""
+        return STEPS[self.timeframe] // timedelta(milliseconds=1)
+
+    @property
+    def rows(self) -> int:
+        """Return how many grid points the window has."""
+        return -(-(self.until - self.since) // self.step)
+
+    @property
+    def is_old(self) -> bool:
+        """Return whether the window begins before the venue's recent rows."""
+        return self.since < self.now - (RECENT_ROWS - 1) * self.step
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows of one answer: instants (n,) in ms, values (n, k) with NaN for what may be missing and is."""
+
+    at: Instants
+    values: Floats
+
+    @property
+    def size(self) -> int:
+        """Return the number of rows."""
+        return int(self.at.size)
+
+    def __getitem__(self, chosen: Any) -> Answer:
+        """Return the chosen rows."""
+        return Answer(self.at[chosen], self.values[chosen])
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """`ask` makes a request's parameters, `read` turns the decoded body into rows whose columns are `names`.
+
+    Where an offer names two methods, `read` gets the list of both bodies.
+    """
+
+    ask: Callable[[Query], dict[str, Any]]
+    read: Callable[[Any, Query], Answer]
+    names: tuple[str, ...]
+
+
+def numbers(values: Sequence[Any], *, blanks: bool = False) -> Floats:
+    """Return finite numbers from JSON numbers or their text; None and "" become NaN where `blanks` may be.
+
+    Raises:
+        ccxt.BadResponse: for anything else, NaN and infinities included.
+    """
+    kinds = set(map(type, values))
+    if blanks and (type(None) in kinds or str in kinds):
+        present = np.array([value not in (None, "") for value in values], dtype=bool)
+        out = np.full(len(values), np.nan)
+        out[present] = numbers([value for value in values if value not in (None, "")])
+        return out
+    if not kinds <= {str, int, float} or ("_" in "".join(values if kinds == {str} else map(str, values))):
+        odd = next(value for value in values if type(value) not in (str, int, float) or "_" in str(value))
+        raise ccxt.BadResponse(f"expected a number, got {str(odd)[:40]!r}")
+    try:
+        found = np.fromiter(map(float, values), np.float64, len(values))
+    except (ValueError, OverflowError) as error:
+        raise ccxt.BadResponse(f"expected a number: {error}") from None
+    if not np.isfinite(found).all():
+        raise ccxt.BadResponse("expected finite numbers, got NaN or infinity")
+    return found
+
+
+def instants(values: Sequence[Any], unit_ms: int = 1) -> Instants:
+    """Return whole counts of `unit_ms` since the epoch as ms.
+
+    Raises:
+        ccxt.BadResponse: for what is no whole number.
+    """
+    found = numbers(values) * unit_ms
+    if (found != np.floor(found)).any() or (np.abs(found) > 2**53).any():
+        raise ccxt.BadResponse("expected whole instants")
+    return found.astype(np.int64)
+
+
+def iso_instants(values: Sequence[Any]) -> Instants:
+    """Return texts such as 2025-01-01T00:00:00.000Z as ms.
+
+    Raises:
+        ccxt.BadResponse: for any other text.
+    """
+    for text in values:
+        if not isinstance(text, str) or len(text) not in _ZULU or text[-1] != "Z" or not text[:4].isdigit():
+            raise ccxt.BadResponse(f"expected an instant such as 2025-01-01T00:00:00Z, got {str(text)[:40]!r}")
+    try:
+        return np.array([text[:-1] for text in values], dtype="datetime64[ms]").astype(np.int64)
+    except ValueError as error:
+        raise ccxt.BadResponse(f"expected an instant: {error}") from None
+
+
+def table(
+    rows: Any,
+    at: int | str,
+    picks: Sequence[int | str],
+    *,
+    width: int = 0,
+    unit_ms: int = 1,
+    blank: Sequence[int | str] = (),
+) -> Answer:
+    """Return columns `picks` of a list of rows, each a list or an object, with their instants in column `at`.
+
+    Rows without names must have the `width` that the venue documents: in a shorter one columns may have moved.
+
+    Raises:
+        ccxt.BadResponse: for no list, or rows that lack a column or hold no number there.
+    """
+    rows = listed(rows)
+    try:
+        column = _positions(rows, width) if width else (lambda name: [row[name] for row in rows])
+        columns = [numbers(column(name), blanks=name in blank) for name in picks] if rows else []
+        stamps = instants(column(at), unit_ms) if rows else np.empty(0, np.int64)
+    except (KeyError, IndexError, TypeError) as error:
+        raise ccxt.BadResponse(f"a row of another shape: {type(error).__name__} {error}") from None
+    return Answer(stamps, np.column_stack(columns) if rows else np.empty((0, len(picks))))
+
+
+def _positions(rows: list[Any], width: int) -> Callable[[Any], Sequence[Any]]:
+    """Return what gives a column of rows without names by its position."""
+    columns = list(zip(*rows, strict=False)) if set(map(type, rows)) <= {list} else []  # ends with the shortest row
+    if rows and len(columns) < width:
+        raise ccxt.BadResponse(f"expected rows of {width} columns")
+    return lambda position: columns[position]
+
+
+def listed(rows: Any) -> list[Any]:
+    """Return `rows`.
+
+    Raises:
+        ccxt.BadResponse: if it is no list.
+    """
+    if not isinstance(rows, list):
+        raise ccxt.BadResponse(f"expected a list of rows, got {str(rows)[:60]!r}")
+    return rows
+
+
+def of_one(rows: Any, name: str, wanted: str) -> list[Any]:
+    """Return `rows` once every one of them says that it is `wanted`.
+
+    Raises:
+        ccxt.BadResponse: naming another symbol that came.
+    """
+    for row in listed(rows):
+        if not isinstance(row, dict) or row.get(name) != wanted:
+            got = row.get(name) if isinstance(row, dict) else row
+            raise ccxt.BadResponse(f"asked for {wanted}, answered with {str(got)[:40]}")
+    return list(rows)
+
+
+def the_one(rows: Any, name: str, wanted: str) -> dict[str, Any]:
+    """Return the single row about `wanted`.
+
+    Raises:
+        ccxt.BadResponse: if there is none, or more, or of another symbol.
+    """
+    found = of_one(rows, name, wanted)
+    if len(found) != 1:
+        raise ccxt.BadResponse(f"expected one row about {wanted}, got {len(found)}")
+    return dict(found[0])
+
+
+def single(at: Any, *values: Any, blanks: bool = True) -> Answer:
+    """Return one row about the present; `at` is the venue's own instant in ms, or None where it says none (0)."""
+    stamp = instants([at]) if at is not None else np.zeros(1, np.int64)
+    row = np.concatenate([numbers([value], blanks=blanks and n > 0) for n, value in enumerate(values)])
+    return Answer(stamp, row.reshape(1, -1))
+
+
+def _levels(rows: list[Any], price: int | str, size: int | str, width: int) -> Floats:
+    column = _positions(rows, width) if width else (lambda name: [row[name] for row in rows])
+    return np.column_stack([numbers(column(name)) for name in (price, size)]) if rows else np.empty((0, 2))
+
+
+def book(
+    at: Any,
+    bids: Any,
+    asks: Any,
+    price: int | str = 0,
+    size: int | str = 1,
+    contract: float = 1.0,
+    *,
+    width: int = 2,
+) -> Answer:
+    """Return an order book as rows (price, size), sizes in coins, negative for bids; each side from the best price on.
+
+    Levels without names must have the `width` that the venue documents.
+
+    Raises:
+        ccxt.BadResponse: if a side is empty, not sorted, or the sides cross.
+    """
+    sides = []
+    for rows, sign in ((bids, -1.0), (asks, 1.0)):
+        levels = _levels(listed(rows), price, size, 0 if isinstance(price, str) else width)
+        if not len(levels) or (levels <= 0).any() or (np.diff(levels[:, 0]) * sign < 0).any():
+            raise ccxt.BadResponse("a side of the order book is empty, not sorted or not positive")
+        sides.append(levels * (1.0, sign * contract))
+    if sides[0][0, 0] >= sides[1][0, 0]:
+        raise ccxt.BadResponse("the order book's sides cross")
+    levels = np.concatenate(sides)
+    stamp = instants([at])[0] if at is not None else 0
+    return Answer(np.full(len(levels), stamp, np.int64), levels)

@@ -1,0 +1,1 @@
+"""Other inputs than venues: on-chain figures, sentiment and dated events."""

@@ -1,0 +1,138 @@
+"""Calendars of dated events, kept by the user as YAML: one file a series."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Annotated, Any, Self
+from zoneinfo import ZoneInfo
+
+import polars as pl
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from oihedge.core.errors import ConfigError, DataError
+from oihedge.core.settings import Settings
+from oihedge.core.tables import EVENTS, UTC_TIME, conform
+
+WITHDRAWN = 0
+"""The importance of an event that was in a calendar and is no more."""
+
+
+class Dated(Settings):
+    """One event whose date was published apart from its year's calendar."""
+
+    on: date
+    known: date
+
+
+class Calendar(Settings):
+    """One series of events, each at the same hour of its day."""
+
+    name: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    """Who publishes the dates."""
+    importance: Annotated[int, Field(ge=1, le=3)]
+    time: str
+    """Hour of the day, HH:MM, in `zone`."""
+    zone: str
+    dates: dict[int, tuple[date, ...]] = Field(default_factory=dict)
+    """Year: its dates; known from the start of their year, unless `known` says when they were published."""
+    known: dict[int, date] = Field(default_factory=dict)
+    moved: tuple[Dated, ...] = ()
+    """Dates that were set later."""
+
+    @field_validator("time")
+    @classmethod
+    def _an_hour(cls, text: str) -> str:
+        time.fromisoformat(text)
+        return text
+
+    @field_validator("zone")
+    @classmethod
+    def _a_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, LookupError):
+            raise ValueError(f"zone {name!r} is not known, expected e.g. Europe/London") from None
+        return name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        every = [day for days in self.dates.values() for day in days] + [one.on for one in self.moved]
+        if not every:
+            raise ValueError("a calendar needs dates")
+        for year, days in self.dates.items():
+            if wrong := [day for day in days if day.year != year]:
+                raise ValueError(f"dates.{year} holds {wrong[0]}")
+        if len(set(every)) < len(every):
+            raise ValueError("a date stands twice")
+        if late := [one.on for one in self.moved if one.known > one.on]:
+            raise ValueError(f"moved: {late[0]} was not known before it came")
+        return self
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row an event: source, name, ts, importance, available_at."""
+        dated = [(day, self.known.get(year, date(year, 1, 1))) for year, days in self.dates.items() for day in days]
+        dated += [(one.on, one.known) for one in self.moved]
+        hour, zone = time.fromisoformat(self.time), ZoneInfo(self.zone)
+        told = {"source": self.source, "name": self.name, "importance": self.importance}
+        return [
+            {
+                **told,
+                "ts": datetime.combine(day, hour, zone).astimezone(UTC),
+                "available_at": datetime.combine(known, time(), UTC),
+            }
+            for day, known in sorted(dated)
+        ]
+
+
+def read_events(folder: Path) -> pl.DataFrame:
+    """Read every calendar in `folder`.
+
+    Returns:
+        Rows of `events` with available_at, sorted by key; none if the folder holds no *.yaml.
+
+    Raises:
+        ConfigError: naming the file and the key that is wrong.
+        DataError: if the folder is not there.
+    """
+    if not folder.is_dir():
+        raise DataError(f"event calendars {folder} are not there", do="set market.inputs.events to their folder")
+    rows = [row for path in sorted(folder.glob("*.yaml")) for row in _calendar(path).rows()]
+    schema = {**EVENTS.columns, "available_at": UTC_TIME}
+    frame = conform(pl.DataFrame(rows, schema=schema), EVENTS, stamps=False).sort(EVENTS.key)
+    if twice := frame.height - frame.n_unique(EVENTS.key):
+        raise ConfigError(f"event calendars in {folder} name {twice} events twice", do="one file a series")
+    return frame
+
+
+def withdrawn(known: pl.DataFrame, told: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Return the events of `known` that lie ahead and are in no calendar any more, as withdrawn from `now`.
+
+    Args:
+        known: rows of `events` as the lake has them.
+        told: what the calendars say.
+        now: events before it are left as they were: a file that was cut short takes nothing of the past away.
+    """
+    gone = known.join(told, on=list(EVENTS.key), how="anti")
+    gone = gone.filter(pl.col("ts") > now, pl.col("importance") != WITHDRAWN)
+    stamp = pl.lit(now, dtype=UTC_TIME)
+    columns = [*EVENTS.columns, "available_at"]
+    return gone.with_columns(importance=pl.lit(WITHDRAWN, dtype=pl.Int64), available_at=stamp).select(columns)
+
+
+def _calendar(path: Path) -> Calendar:
+    import yaml
+
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf8"))
+        return Calendar.model_validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"event calendar {path.name}: {where}{': ' if where else ''}{said}") from None
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(f"event calendar {path.name} cannot be read: {said}") from None
