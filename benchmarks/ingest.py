@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,15 @@ import features
 
 from oihedge.config import Config, load
 
-END, DAY, HOUR = datetime(2025, 7, 1, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
-BARS_D, INTEREST_D, RUNS, AT_ONCE = 20, 500, 5, 8
-SHORT_D = 10
+END, DAY, HOUR = datetime(2026, 6, 30, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
+BARS_D, INTEREST_D, RUNS, AT_ONCE = 100, 900, 5, 8
+SHORT_D = 60
 PERPS = {asset: f"{asset}/USDT:USDT" for asset in ("BTC", "ETH", "NEAR")}
 FAST = ("market.backoff_s=0.1",)
 
 
-def settings(home: Path, table: str) -> Config:
+@cache
+def settings(table: str) -> Config:
     """Return settings that read one table of Bybit's three perps: minute bars, or hourly open interest."""
     perps = ",".join(f'{asset}:"{symbol}"' for asset, symbol in PERPS.items())
     bybit = f"{{id:bybit,kind:perp,delay_s:5,taker_fee:0.0005,symbols:{{{perps}}}}}"
@@ -42,7 +43,6 @@ def settings(home: Path, table: str) -> Config:
     frame = "1m" if table == "ohlcv" else "1h"
     return load(
         [*FAST, *venues, f"market.venues=[{bybit}]", f"market.tables=[{table}]", f"market.timeframes=[{frame}]"],
-        home=home,
     )
 
 
@@ -159,7 +159,7 @@ def through(url: str, table: str, days: int) -> int:
     from oihedge.jobs.opening import open_lake
 
     with tempfile.TemporaryDirectory() as home:
-        config = settings(Path(home), table)
+        config = settings(table).model_copy(update={"home": Path(home)})
         backfill.run(config, start=END - days * DAY, end=END, as_of=END, market_url=url)
         validate.run(config, as_of=END)
         return int(open_lake(config).rows("validated", table).collect().height)
@@ -213,7 +213,7 @@ def main() -> None:
         return serve()
     if told.through:
         through(told.url, "ohlcv", told.through)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(features.peak_mb())
         return None
     with served() as url:
         ratios = {}

@@ -26,6 +26,7 @@ def market(*venues: Venue, **more: Any) -> Market:
         "timeframes": ("1h",),
         "lookback_h": 3,
         "concurrency": 8,
+        "chunk_rows": 4400,  # months of hourly rows, weeks of minutes
         "venues": venues or (*PERPS, *SPOTS),
     }
     return Market.model_validate({**rest, **patience, **more})

@@ -37,7 +37,8 @@ def tell(done, total, what, lane=""):
     print(done, lane, what, flush=True)
 home, url, start, end, now = Path({home!r}), {url!r}, *map(datetime.fromisoformat, {instants!r})
 if {simulated!r}:
-    backfill.run(load(home=home), start=start, end=end, as_of=now, market_url=url, venues={venues!r}, progress=tell)
+    config = load(("market.chunk_rows=6000",), home=home)
+    backfill.run(config, start=start, end=end, as_of=now, market_url=url, venues={venues!r}, progress=tell)
 else:
     config = load(("market=ccxt",), home=home).model_copy(update={{"market": market(*PERPS, SPOTS[0])}})
     planned = backfill.plan(config, start=start, end=end, as_of=now)
@@ -88,7 +89,7 @@ def test_a_backfill_killed_half_way_goes_on_at_the_chunk_and_ends_with_the_same_
 @pytest.mark.long
 def test_a_year_over_four_venues_killed_three_times_ends_with_the_rows_of_an_undisturbed_one(tmp_path: Path) -> None:
     start, end = datetime(2024, 7, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC)
-    killed, whole = load(home=tmp_path / "killed"), load(home=tmp_path / "whole")
+    killed, whole = (load(("market.chunk_rows=6000",), home=tmp_path / name) for name in ("killed", "whole"))
     days = {"start": start, "end": end, "as_of": NOW, "venues": VENUES}
     with serving(killed, FixedClock(NOW)) as url:
         left = [len(backfill.plan(killed, **days).chunks)]

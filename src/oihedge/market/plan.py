@@ -182,7 +182,7 @@ def _venue(
     left = {
         name: [day for day in days if (venue.id, venue.kind, name, day) not in finished] for name, days in near.items()
     }
-    spans = _spans(left, settings.timeframe)
+    spans = _spans(left, {name: of.rows(end - DAY, end) for name, of in known.items()}, settings.chunk_rows)
     chunks = [
         Chunk(venue, names, since, until, sum(known[name].calls(since, until) for name in names) + opening(venue)[0])
         for names, since, until in spans
@@ -194,8 +194,10 @@ def _venue(
     return chunks, tasks, beyond
 
 
-def _spans(left: Mapping[str, Sequence[datetime]], timeframe: str) -> list[tuple[tuple[str, ...], datetime, datetime]]:
-    """Join consecutive days that want the same tables: within a calendar month for hourly bars, a week for shorter."""
+def _spans(
+    left: Mapping[str, Sequence[datetime]], rows_a_day: Mapping[str, int], most: int
+) -> list[tuple[tuple[str, ...], datetime, datetime]]:
+    """Join consecutive days that want the same tables, within the longest period of about `most` rows."""
     wanted: dict[datetime, tuple[str, ...]] = {}
     for name, days in left.items():
         for day in days:
@@ -204,11 +206,22 @@ def _spans(left: Mapping[str, Sequence[datetime]], timeframe: str) -> list[tuple
 
     def together(pair: tuple[int, datetime]) -> tuple[Any, ...]:
         run, day = pair
-        period = (day.year, day.month) if timeframe == "1h" else tuple(day.isocalendar())[:2]
-        return (run, *period, wanted[day])
+        rows = sum(rows_a_day[name] for name in wanted[day])
+        return (run, *_period(day, rows, most), wanted[day])
 
     groups = [[day for _, day in group] for _, group in groupby(numbered, key=together)]
     return [(wanted[days[0]], days[0], days[-1] + DAY) for days in groups]
+
+
+def _period(day: datetime, rows: int, most: int) -> tuple[int, ...]:
+    """Name the calendar year, quarter, month or ISO week that `day` is worked off with, at `rows` a day."""
+    if rows * 366 <= most:
+        return (day.year,)
+    if rows * 92 <= most:
+        return (day.year, (day.month - 1) // 3)
+    if rows * 31 <= most:
+        return (day.year, day.month)
+    return tuple(day.isocalendar())[:2]
 
 
 def _task(venue: Venue, of: Budget, chunks: Sequence[Chunk], finished: int) -> Task:

@@ -53,6 +53,9 @@ class Market(Settings):
     greeks: Annotated[int, Field(ge=0)] = 40
     """For so many options per asset, those nearest to the money, one more request each brings the greeks."""
     limits: tuple[Limit, ...] = ()
+    chunk_rows: Count = 150_000
+    """A backfill fetches and writes about so many rows of a venue at one go: the longest of a week, a month, a quarter
+    and a year that stays below it."""
     lookback_h: Count
     """How far back an ingest re-reads before the newest row it has."""
     timeout_s: Positive

@@ -161,6 +161,16 @@ def test_what_only_an_archive_has_is_planned_as_such_and_not_asked_for() -> None
     assert interest == [datetime(2025, 6, 1, tzinfo=UTC)]
 
 
+@pytest.mark.parametrize(
+    ("most", "chunks"), [(1, 53), (1500, 12), (4417, 4), (17_568, 1), (150_000, 1)]
+)  # 48 rows a day
+def test_a_chunk_is_the_longest_period_of_so_many_rows(most: int, chunks: int) -> None:
+    year = {"start": datetime(2024, 1, 1, tzinfo=UTC), "end": datetime(2025, 1, 1, tzinfo=UTC)}
+    planned = make_plan(market(SPOTS[0], chunk_rows=most), **year, now=NOW, tables=("ohlcv",))
+    assert len(planned.chunks) == chunks
+    assert planned.chunks[-1].end == year["end"]
+
+
 def test_minutes_go_by_weeks_and_cost_what_their_rows_do() -> None:
     hours = make_plan(market(SPOTS[0]), start=START, end=END, now=NOW, tables=("ohlcv",))
     minutes = make_plan(market(SPOTS[0], timeframes=("1m",)), start=START, end=END, now=NOW, tables=("ohlcv",))
