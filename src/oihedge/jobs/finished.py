@@ -45,7 +45,8 @@ def record(
 ) -> None:
     """Write down that `days` of these tables are done; to be called once their rows are in the lake."""
     settled = [day for day in days if day + timedelta(days=1) + SETTLED <= as_of]
-    keys = [(fingerprint(config, venue), venue.id, venue.kind, name, day) for name in tables for day in settled]
+    mine = (fingerprint(config, venue), venue.id, venue.kind)
+    keys = [(*mine, name, day) for name in tables for day in settled]
     schema = {name: BACKFILLED.columns[name] for name in BACKFILLED.key}
     rows = pl.DataFrame(keys, schema=schema, orient="row").with_columns(available_at=pl.lit(as_of))
     lake.append("derived", BACKFILLED.name, rows, now=as_of)

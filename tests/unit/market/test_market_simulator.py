@@ -72,8 +72,6 @@ def test_archive_files_and_rest_bring_the_same_rows(config, embedded, fetched, t
     write_archives(embedded, tmp_path, start=START, end=MIDNIGHT)
     archived = read_archives(tmp_path, config.market, start=START, end=MIDNIGHT)
     for name, rows in archived.items():
-        if name == "long_short":  # files have the taker ratio of 5 minutes, REST that of the hour
-            rows = rows.filter(pl.col("measure") != "taker_volume")
         both = rows.join(fetched.rows[name], on=list(table(name).key), how="inner", suffix="_rest")
         assert both.height > 0.9 * rows.height, name
         for column in (*table(name).values, "available_at"):
