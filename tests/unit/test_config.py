@@ -2,9 +2,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from oihedge.config import CONF, Config, effective_as_of, load
 from oihedge.core.errors import ConfigError
+from oihedge.market.settings import Market
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
@@ -98,3 +100,10 @@ def test_the_instant_is_the_one_given_else_the_runs_else_now_and_never_in_the_fu
     assert effective_as_of(plain, None, now) == now
     with pytest.raises(ConfigError, match="as_of 2026-01-04T00:00:00Z lies in the future"):
         effective_as_of(plain, now + timedelta(days=3), now)
+
+
+@pytest.mark.parametrize("source", sorted(path.stem for path in (CONF / "market").glob("*.yaml")))
+def test_every_market_setting_is_written_down_so_that_it_can_be_overridden(source: str) -> None:
+    written = yaml.safe_load((CONF / "market" / f"{source}.yaml").read_text())
+    assert set(Market.model_fields) - {"inputs", "vision"} <= set(written)
+    assert load([f"market={source}", "market.chunk_rows=7"]).market.chunk_rows == 7

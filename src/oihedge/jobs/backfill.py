@@ -15,7 +15,7 @@ from oihedge.jobs.filling import work_through
 from oihedge.jobs.finished import finished_days, record
 from oihedge.jobs.opening import market_address, open_lake
 from oihedge.market.plan import Chunk, Plan, make_plan, require_known
-from oihedge.market.read import Fetched, Gap, fetch
+from oihedge.market.read import SENT_NOTHING, Fetched, Gap, fetch
 
 
 @dataclass(frozen=True)
@@ -216,10 +216,18 @@ def as_text(gap: Gap) -> dict[str, Any]:
 
 
 def _complete(chunk: Chunk, fetched: Fetched) -> list[str]:
-    """The chunk's tables of which every series came; open interest may stand on the bars that did not."""
+    """The chunk's tables of which every series came; open interest may stand on the bars that did not.
+
+    A series of which nothing came at all counts as not come: a venue under maintenance may answer like that.
+    """
     failed = {name for name in chunk.tables if any(f"{chunk.venue.id} {name} " in line for line in fetched.failures)}
     if fetched.failures and not failed:
         return []
+    failed |= {
+        gap.table
+        for gap in fetched.gaps
+        if gap.why == SENT_NOTHING and gap.start <= chunk.start and gap.end >= chunk.end
+    }
     return [name for name in chunk.tables if name not in failed and not (name == "open_interest" and "ohlcv" in failed)]
 
 

@@ -78,7 +78,9 @@ def holes(
     if step is None and line.table != "funding":
         return
     have = _rows(lake, layer, line, spec)
-    begin, until = start or line.first, end or line.last + (step or timedelta(0))
+    begin, until = start or line.first, end or line.last
+    if step is not None:
+        begin, until = _floor(begin, step), end or _floor(line.last, step) + step
     if step is None:
         found = _skipped_payments(have.collect(), begin, until)
     else:
@@ -107,13 +109,17 @@ def _rows(lake: Lake, layer: Any, line: Line, spec: Table) -> pl.LazyFrame:
     if "filled" in spec.columns:
         rows = rows.filter(~pl.col("filled").fill_null(False))
     more = ["interval_h"] if line.table == "funding" else []
+    if line.table in HOURLY:  # a snapshot of the present is stamped when it was taken, and stands for its hour
+        rows = rows.with_columns(pl.col("ts").dt.truncate("1h"))
     return rows.select("ts", *more).unique("ts").sort("ts")
 
 
+def _floor(at: datetime, step: timedelta) -> datetime:
+    return at - (at - _EPOCH) % step
+
+
 def _absent(have: pl.Series, begin: datetime, until: datetime, step: timedelta) -> pl.DataFrame:
-    late = (begin - _EPOCH) % step
-    grid = _grid(begin + (step - late if late else late), until, step)
-    return grid.filter(~pl.col("ts").is_in(have.implode()))
+    return _grid(begin, until, step).filter(~pl.col("ts").is_in(have.implode()))
 
 
 def _skipped_payments(have: pl.DataFrame, begin: datetime, until: datetime) -> pl.DataFrame:

@@ -149,6 +149,8 @@ def _refuse_if_outdated(lake: Lake, table: str, row: pl.DataFrame) -> None:
     """A venue that has sent the instant again knows better than the row that was kept out."""
     spec = table_named(table)
     newer = lake.read("validated", table, start=row["ts"].item()).join(row.lazy(), on=spec.key, how="semi")
+    if "filled" in spec.columns:  # what we interpolated ourselves is no word of the venue's
+        newer = newer.filter(~pl.col("filled").fill_null(False))
     taken = newer.filter(pl.col("ingested_at") > row["ingested_at"].item()).collect()
     same = [name for name in spec.values if name not in spec.optional]
     if taken.height and not taken.select(same).equals(row.select(same)):

@@ -76,7 +76,10 @@ async def read_grid(ask: Ask, calls: Calls, since: int, until: int, cap: int, st
         rows = await calls(once)
         if rows.size < expected:
             again = await calls(once)
-            rows = again if again.size >= rows.size else rows
+            fresh = ~np.isin(
+                rows.at, again.at
+            )  # neither answer need have all: what either sent counts, the later first
+            rows = checked(joined([again, rows[fresh]]), span, step)
         return Page(rows, holes(rows.at.tolist(), span, step) if rows.size < expected else [])
 
     return _joined(await asyncio.gather(*(window(span) for span in spans(since, until, cap * step))))

@@ -16,6 +16,8 @@ from oihedge.market.venues import offered
 
 TABLES = tuple(spec.name for spec in VENUE_TABLES)
 
+SENT_NOTHING = "the venue sent no rows"
+
 
 @dataclass(frozen=True)
 class Gap:

@@ -14,7 +14,7 @@ from oihedge.market.dialects import dialect
 from oihedge.market.dialects.answers import Answer, Query
 from oihedge.market.limits import Limiter
 from oihedge.market.pager import Span
-from oihedge.market.read import Gap
+from oihedge.market.read import SENT_NOTHING, Gap
 from oihedge.market.rows import from_ms
 from oihedge.market.venues import STEPS, Offer, Reach, reach
 
@@ -78,7 +78,7 @@ class Series:
 
     def gaps(self, name: str, missing: list[Span]) -> list[Gap]:
         """Return the spans in which the venue sent nothing."""
-        return [self.gap(name, instant(s.since), instant(s.until), "the venue sent no rows") for s in missing]
+        return [self.gap(name, instant(s.since), instant(s.until), SENT_NOTHING) for s in missing]
 
     def within(self, name: str, table: str, since: datetime, timeframe: str = "1h") -> tuple[datetime, list[Gap]]:
         """Return where the venue's history begins if that is after `since`, and the gap that this leaves."""

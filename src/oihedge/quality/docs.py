@@ -16,6 +16,7 @@ from urllib.parse import quote
 import polars as pl
 
 from oihedge.core.clock import iso
+from oihedge.core.errors import OihedgeError
 from oihedge.core.tables import table as table_named
 from oihedge.quality.expectations import COUNTS, as_pandas, columns_of, expectation_context, suite
 from oihedge.quality.measures import Around, checked_frame
@@ -98,7 +99,7 @@ def _judge(context: Any, batches: Any, name: str, rows: pl.DataFrame, settings: 
     result = definition.run(
         batch_parameters={"dataframe": as_pandas(frame.select(columns_of(frame, listed)))},
         result_format=COUNTS,
-        run_id=RunIdentifier(run_name=f"{as_of:%Y-%m-%d %H-%M}", run_time=as_of),
+        run_id=RunIdentifier(run_name=f"{as_of:%Y-%m-%dT%H:%M:%SZ}", run_time=as_of),  # the vendor parses it as a date
     )
     met = sum(bool(one.success) for one in result.results)
     return _Told(name, rows.height, f"{met} of {len(listed)}", f"validations/{name}")
@@ -109,6 +110,8 @@ def _index(told: Sequence[_Told], site: Path, as_of: datetime) -> str:
     lines = []
     for one in told:
         pages = sorted((site / one.page).rglob("*.html")) if one.page else []
+        if one.page and not pages:
+            raise OihedgeError(f"Great Expectations made no page of {one.page}", do="run with --debug to see why")
         met = f'<a href="{quote(str(pages[0].relative_to(site)))}">{escape(one.met)}</a>' if pages else escape(one.met)
         suite_page = f'<a href="expectations/{quote(one.table)}.html">{escape(one.table)}</a>'
         lines.append(f"<tr><td>{suite_page}</td><td>{one.rows:,}</td><td>{met}</td></tr>")

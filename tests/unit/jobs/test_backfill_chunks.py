@@ -27,6 +27,7 @@ NOW_MS = int(NOW.timestamp() * 1000)
 DAY = timedelta(days=1)
 START, END = datetime(2025, 5, 25, tzinfo=UTC), datetime(2025, 6, 8, tzinfo=UTC)
 BYBIT = PERPS[1]
+EMPTY_KLINES = b'{"retCode": 0, "retMsg": "OK", "result": {"category": "linear", "list": []}, "time": 1751328300000}'
 
 
 @cache
@@ -123,6 +124,19 @@ def test_a_venue_that_fails_holds_no_other_up_and_goes_on_where_it_stopped(tmp_p
         run(whole, loopback.url)
     resumed, undisturbed = stored(config), stored(whole)
     assert all(resumed[name].equals(undisturbed[name]) for name in resumed)
+
+
+def test_days_of_which_a_venue_sent_nothing_at_all_are_not_finished(tmp_path: Path) -> None:
+    config = tracking(tmp_path, BYBIT)
+    nothing = Broken("/v5/market/kline", lambda body: Reply(body=EMPTY_KLINES), 10_000)
+    with LoopbackVenue(NOW_MS, nothing) as loopback:
+        run(config, loopback.url)
+        left = backfill.plan(config, start=START, end=END, as_of=NOW).chunks
+        assert {name for chunk in left for name in chunk.tables} == {"ohlcv", "open_interest"}
+        loopback.broken.clear()
+        run(config, loopback.url)
+    assert not backfill.plan(config, start=START, end=END, as_of=NOW).chunks
+    assert stored(config)["ohlcv"].height == 2 * 24 * ((END - START) // DAY)
 
 
 def test_where_no_venue_can_be_read_it_fails_with_one_line(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fakes.market_settings import PERPS, market
 from oihedge.config import Config, load
 from oihedge.core.clock import HOUR
 from oihedge.core.errors import ConfigError
-from oihedge.jobs import backfill, holdings, ingest, refill
+from oihedge.jobs import backfill, holdings, holes, ingest, refill
 from oihedge.jobs.opening import open_lake
 from oihedge.market.read import Fetched, fetch
 
@@ -115,6 +115,20 @@ def test_a_row_that_was_only_interpolated_is_a_hole_still(config: Config) -> Non
     lake.append("validated", "ohlcv", rows.with_columns(filled=pl.col("ts") == at), now=NOW)
     planned = refill.plan(config, as_of=NOW, venues=("bybit",))
     assert found(planned) == [("bybit", "ohlcv", at, at + HOUR, 1, "ask")]
+
+
+def test_snapshots_of_the_present_stand_for_their_hour_and_only_a_lost_hour_is_a_hole(config: Config) -> None:
+    whole = keep(config, "raw", pl.lit(False))["open_interest"].filter(pl.col("venue") == "bybit")
+    taken = whole.filter(pl.col("ts").is_between(NOW - DAY, NOW)).with_columns(
+        pl.col("ts") + timedelta(minutes=2), pl.col("available_at") + timedelta(minutes=2), symbol=pl.lit("BTC/USD")
+    )
+    lost = NOW.replace(minute=0) - 7 * HOUR
+    kept = taken.filter(pl.col("ts") != lost + timedelta(minutes=2))
+    assert kept.height == taken.height - 1
+    open_lake(config).append("raw", "open_interest", kept, now=NOW)
+    lines = holes.series_of(open_lake(config), "raw", "open_interest")
+    (line,) = [one for one in lines if one.named.get("symbol") == "BTC/USD"]
+    assert [(one.start, one.end) for one in holes.holes(open_lake(config), "raw", line)] == [(lost, lost + HOUR)]
 
 
 def test_a_given_span_also_shows_what_lacks_before_the_first_row(config: Config) -> None:

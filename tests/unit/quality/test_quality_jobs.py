@@ -132,6 +132,23 @@ def test_a_row_that_the_venue_has_mended_since_is_not_released_over_it(config, t
     assert levels(config) == [100, 105, 101]
 
 
+@pytest.mark.parametrize("filled", [True, False])
+def test_a_row_whose_hour_was_interpolated_meanwhile_is_released_all_the_same(config, took, filled):
+    for hour, level in enumerate((100, 101, 2000, 103, 104)):
+        took(level, at=FIRST + hour * HOUR + timedelta(minutes=2), first=FIRST + hour * HOUR)
+    assert levels(config) == [100, 101, 102, 103, 104]
+    (row,) = held(config)
+    at = NOW + HOUR
+    if not filled:  # a word of the venue's own, later than the row that was kept out, still counts
+        took(102.5, at=NOW, first=FIRST + 2 * HOUR)
+        with pytest.raises(DataError, match="already has a later row"):
+            quarantine.release(config, str(row["key"]), as_of=at)
+        return
+    quarantine.release(config, str(row["key"]), as_of=at)
+    assert levels(config, as_of=at) == [100, 101, 2000, 103, 104]
+    assert levels(config, as_of=at - HOUR) == [100, 101, 102, 103, 104]
+
+
 @pytest.mark.parametrize("key", ["ffffffffffff", "x", "bybit|X|2025#1"])
 def test_an_unknown_key_is_refused_by_name(config, key):
     with pytest.raises(DataError, match=re.escape(f"no quarantined row {key!r}")):
