@@ -77,7 +77,7 @@ class StrictBody:
                 raise ccxt.RateLimitExceeded(text) from error
             if code >= 500:
                 raise ccxt.ExchangeNotAvailable(text) from error
-            if body.strip() in ("{}", "[]"):
+            if code < 300:  # what ccxt has no word for is rather a broken answer than a refusal
                 raise ccxt.BadResponse(text) from error
             raise
 

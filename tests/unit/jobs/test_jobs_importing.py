@@ -35,7 +35,7 @@ def test_archives_are_downloaded_read_and_judged_and_again_change_nothing(tmp_pa
     assert report["share_good"] == 1.0
     added = {(row["venue"], row["table"]): row["added"] for row in report["rows"]}
     assert added[("binanceusdm", "ohlcv")] == added[("binance", "ohlcv")] == 3 * 48
-    assert added[("binanceusdm", "long_short")] == 4 * added[("binanceusdm", "open_interest")]
+    assert added[("binanceusdm", "long_short")] == 3 * added[("binanceusdm", "open_interest")]
     assert "files fetched, 0 there already" in report["notes"][0]
     _, out, _ = run(capfd, *told)
     again = json.loads(out)
