@@ -10,9 +10,11 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from fakes.http_service import HttpService
 
 HOUR = 3_600_000
 
@@ -49,7 +51,7 @@ class Broken:
     times: int = 1
 
 
-class LoopbackVenue:
+class LoopbackVenue(HttpService):
     """Context manager; `requests` lists what was asked (path with parameters)."""
 
     def __init__(self, now_ms: int, *broken: Broken, first_ms: int = 0) -> None:
@@ -58,35 +60,10 @@ class LoopbackVenue:
         self.requests: list[str] = []
         self._lock = threading.Lock()
 
-    def __enter__(self) -> LoopbackVenue:
-        venue = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # head and body in one packet, or each answer waits for a delayed ACK
-
-            def do_GET(self) -> None:
-                venue._serve(self, b"")
-
-            def do_POST(self) -> None:
-                venue._serve(self, self.rfile.read(int(self.headers["Content-Length"])))
-
-            def log_message(self, *args: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
     def asked(self, where: str) -> int:
         return sum(where in request for request in self.requests)
 
-    def _serve(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    def serve(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         parts = urlsplit(handler.path)
         asked = f"{parts.path}?{parts.query} {body.decode()}"
         parameters = dict(parse_qsl(parts.query)) | (json.loads(body) if body else {})
@@ -98,15 +75,8 @@ class LoopbackVenue:
                     broken.times -= 1
                     reply = broken.fault(reply.body)
                     break
-        handler.send_response(reply.status)
-        for name, value in {"Content-Type": "application/json", **reply.headers}.items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(reply.body) + (100 if reply.cut else 0)))
-        handler.end_headers()
-        handler.wfile.write(reply.body)
-        handler.wfile.flush()
-        if reply.cut:
-            handler.close_connection = True
+        headers = {"Content-Type": "application/json", **reply.headers}
+        self.send(handler, reply.status, headers, reply.body, cut=reply.cut)
 
     def _answer(self, path: str, q: dict[str, Any]) -> Any:
         if path == "/info":

@@ -25,7 +25,7 @@ def blocks(lake: Lake, spec: Table) -> Iterator[tuple[datetime, datetime]]:
     A day is settled when every raw row of it was either validated or quarantined.
     """
     raw = _per_day(lake.rows("raw", spec.name), "raw")
-    validated = _per_day(_judged(lake, spec), "validated")
+    validated = _per_day(judged_rows(lake, spec), "validated")
     held = _held(lake, spec).unique("source_key")
     parts = [
         raw,
@@ -55,7 +55,7 @@ def pending_rows(lake: Lake, spec: Table, start: datetime, end: datetime) -> tup
     within = (pl.col("ts") >= start) & (pl.col("ts") < end)
     raw = lake.rows("raw", spec.name).filter(within).collect()
     settled = [
-        _judged(lake, spec).filter(within).select(identity).collect(),
+        judged_rows(lake, spec).filter(within).select(identity).collect(),
         _held_among(raw, _held(lake, spec).filter(within).collect(), spec).select(identity),
     ]
     known = pl.concat(settled)
@@ -102,7 +102,8 @@ def _held_among(raw: pl.DataFrame, held: pl.DataFrame, spec: Table) -> pl.DataFr
     return suspects.filter(source_keys(spec.name, suspects).is_in(held["source_key"].implode()))
 
 
-def _judged(lake: Lake, spec: Table) -> pl.LazyFrame:
+def judged_rows(lake: Lake, spec: Table) -> pl.LazyFrame:
+    """Return the validated rows, revisions included, that a source sent."""
     rows = lake.rows("validated", spec.name)
     return rows.filter(~pl.col("filled").fill_null(False)) if spec.name in _FILLED else rows
 

@@ -97,13 +97,13 @@ def write_docs(config: Config, *, as_of: datetime) -> Path:
 def worst_share(lake: Lake, start: datetime, end: datetime) -> float:
     """Return the smallest share of good rows of any table and venue with start <= ts <= end; 1 if none was judged.
 
-    Released rows count as good; those that the quorum set aside count as neither.
+    Released rows count as good; those that the quorum set aside, and those we interpolated, count as neither.
     """
     within = pl.col("ts").is_between(start, end)
     by = ["table", "venue"]
     held = lake.read("derived", "quarantine", where=within & pl.col("released_at").is_null() & ~_aside())
     parts = [
-        lake.rows("validated", spec.name)
+        todo.judged_rows(lake, spec)
         .filter(within)
         .group_by(pl.col("venue" if "venue" in spec.columns else "source").alias("venue"))
         .agg(good=pl.len())

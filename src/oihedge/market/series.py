@@ -93,12 +93,20 @@ class Series:
             why = f"the venue keeps its latest {offer.rows} {what}; only an archive can give more"
         return oldest, [self.gap(table, since, min(oldest, self.end), why)]
 
-    def skew(self, said: int) -> str | None:
-        """Return why the venue's present is not ours, None where it is; `said` is its own instant in ms, 0 for none.
+    def heard(self, said: int) -> datetime | None:
+        """Return the instant of an answer about the present; `said` is what it says itself, in ms, 0 for nothing.
 
-        Where the answer itself says none, the venue's HTTP date speaks, except on a loopback, which has no own clock.
+        Where it says nothing, the venue's HTTP date speaks, except on a loopback, which has no own clock.
         """
-        served = instant(said) if said else self.client.served_at if self.real else self.now
+        return instant(said) if said else self.client.served_at if self.real else self.now
+
+    def known(self, said: int) -> datetime:
+        """Return when such an answer could be known: a run that stands at `now` may hear it only minutes later."""
+        return max(self.now, self.heard(said) or self.now)
+
+    def skew(self, said: int) -> str | None:
+        """Return why the venue's present is not ours, None where it is; `said` as in `heard`."""
+        served = self.heard(said)
         if served is not None and abs(served - self.now) <= FRESH:
             return None
         return f"the venue's clock says {served}, this run stands at {self.now:%F %H:%M}Z"

@@ -1,13 +1,13 @@
 """What venues say about the present: open interest, the next funding, the order book, the option chain.
 
 The instant of such a row is ours (`now`), and the venue's own clock must confirm it: a run that is late, or a
-venue whose clock is off, leaves a gap instead of a row with a wrong time.
+venue whose clock is off, leaves a gap instead of a row with a wrong time. It is known when the venue said it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import ccxt
 import polars as pl
@@ -35,7 +35,7 @@ async def read_interest_now(series: Series, since: datetime) -> Read:
     assert offer.unit is not None, "every open_interest offer has a unit"
     frame = framed(rows, series.names("open_interest_now")).with_columns(ts=pl.lit(series.now, UTC_TIME))
     made = converted(frame, offer.unit, series.contract_size)
-    return interest_table(made, series.instrument, timedelta(0)), gaps
+    return interest_table(made, series.instrument, series.known(int(rows.at[0])) - series.now), gaps
 
 
 async def read_funding_now(series: Series, since: datetime) -> Read:
@@ -46,7 +46,7 @@ async def read_funding_now(series: Series, since: datetime) -> Read:
     frame = framed(rows, series.names("funding_now")).with_columns(
         ts=pl.lit(series.now, UTC_TIME), pays_at=from_ms("pays_at")
     )
-    return finished(frame, "funding_now", series.instrument, pl.col("ts")), gaps
+    return finished(frame, "funding_now", series.instrument, pl.lit(series.known(int(rows.at[0])), UTC_TIME)), gaps
 
 
 async def read_depth(series: Series, since: datetime) -> Read:
@@ -54,7 +54,8 @@ async def read_depth(series: Series, since: datetime) -> Read:
     rows, gaps = await _present(series, "depth", since)
     if rows is None:
         return nothing("depth"), gaps
-    return depth_table(framed(rows, ("price", "size")), series.instrument, series.now), gaps
+    book = depth_table(framed(rows, ("price", "size")), series.instrument, series.now)
+    return book.with_columns(available_at=pl.lit(series.known(int(rows.at[0])), UTC_TIME)), gaps
 
 
 async def read_options(series: Series, since: datetime, greeks: int) -> Read:
@@ -86,7 +87,9 @@ async def read_options(series: Series, since: datetime, greeks: int) -> Read:
     greek = pl.DataFrame(await asyncio.gather(*map(ticker, near)), schema=schema)
     frame = chain.join(greek, on="name", how="left").with_columns(ts=pl.lit(series.now, UTC_TIME)).drop("name")
     rows = frame.with_columns(
-        venue=pl.lit(series.instrument.venue), asset=pl.lit(series.instrument.asset), available_at=pl.col("ts")
+        venue=pl.lit(series.instrument.venue),
+        asset=pl.lit(series.instrument.asset),
+        available_at=pl.lit(series.known(said), UTC_TIME),
     )
     return conform(rows, table("option_chain"), stamps=False), past
 

@@ -29,7 +29,6 @@ from oihedge.core.errors import ConfigError, OihedgeError
 from oihedge.simulator import hyperliquid, inputs
 from oihedge.simulator.asked import Asked, Malformed, Refused
 from oihedge.simulator.binance import Answer
-from oihedge.simulator.faults import Faults, Plan
 from oihedge.simulator.market import EmbeddedMarket
 from oihedge.simulator.venues import VENUES
 from oihedge.simulator.view import View
@@ -123,18 +122,10 @@ class LoopbackServer:
         clock: Clock,
         port: int = 0,
         archive: Path | None = None,
-        faults: Plan | None = None,
     ) -> None:
-        """Make ready; `port` 0 takes a free one, `archive` is the folder shown below /vision.
-
-        With `faults` every answer goes through that plan, and its Date header is the simulated time.
-        """
-        app = create_app(market, clock, archive)
-        if faults is not None:
-            faults.clock = faults.clock or clock
+        """Make ready; `port` 0 takes a free one, `archive` is the folder shown below /vision."""
         config = uvicorn.Config(
-            app if faults is None else Faults(app, faults),
-            date_header=faults is None,
+            create_app(market, clock, archive),
             log_level="error",
             access_log=False,
             lifespan="off",

@@ -66,6 +66,21 @@ def test_every_table_is_there_complete_and_known_by_now(fetched):
         assert {venue for venue, kind in REACH if name in REACH[venue, kind].tables} == set(rows["venue"])
 
 
+def test_what_a_late_answer_says_of_the_present_is_known_when_it_was_said(settings, embedded):
+    later = NOW + 4 * MINUTE
+    with LoopbackServer(embedded, FixedClock(later)) as late:
+        tables = ("funding_now", "depth", "option_chain", "open_interest")
+        now = settings.model_copy(update={"interest_now": True})
+        told = fetch(now, start=MIDNIGHT, end=NOW, now=NOW, base_url=late.url, tables=tables)
+    assert told.failures == []
+    for name in tables:
+        rows = told.rows[name].filter(pl.col("ts") == NOW)
+        known = set(rows["available_at"])
+        assert {NOW, later} >= {at.replace(second=0, microsecond=0) for at in known}, name
+        assert max(known) >= later, name
+        assert (rows["available_at"] >= NOW).all()
+
+
 @pytest.mark.parametrize(("venue", "kind"), [*((v, "perp") for v in PERPS), *((v, "spot") for v in SPOTS)])
 def test_bars_are_the_markets_own_without_a_hole(venue, kind, fetched, embedded, start):
     got = of(fetched.rows["ohlcv"], venue, kind=kind)
