@@ -20,15 +20,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import features
+import polars as pl
 
 from oihedge.config import Config, load
 
 END, DAY, HOUR = datetime(2026, 6, 30, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
-BARS_D, INTEREST_D, RUNS, AT_ONCE = 100, 900, 5, 8
-SHORT_D = 60
+BARS_D, INTEREST_D, RUNS, AT_ONCE = 100, 1900, 5, 8
+SHORT_D = 90
 PERPS = {asset: f"{asset}/USDT:USDT" for asset in ("BTC", "ETH", "NEAR")}
 FAST = ("market.backoff_s=0.1",)
 
@@ -74,7 +75,7 @@ def serve() -> None:
                 await send(message)
 
     port = free_port()
-    market = EmbeddedMarket(load(()).simulator)
+    market = EmbeddedMarket(load(("simulator.origin=2021-01-01T00:00:00Z",)).simulator)
     market.extend(END)
     print(f"http://127.0.0.1:{port}", flush=True)
     app = Remembering(create_app(market, FixedClock(END)))
@@ -153,16 +154,27 @@ async def interest_raw(client: Any, symbol: str, since: int, until: int) -> list
     return list((await client.public_get_v5_market_open_interest(asked))["result"]["list"])
 
 
-def through(url: str, table: str, days: int) -> int:
-    """Backfill the days into a new lake, judge them, and return the validated rows."""
+def fetched(url: str, table: str, days: int) -> int:
+    """Fetch and parse the days into frames, write nothing, and return the rows."""
+    from oihedge.market.read import fetch
+
+    market = settings(table).market
+    return int(
+        fetch(market, start=END - days * DAY, end=END, now=END, base_url=url, tables=(table,)).rows[table].height
+    )
+
+
+def through(url: str, table: str, days: int, layer: Literal["raw", "validated"] = "validated") -> int:
+    """Backfill the days into a new lake, judge them unless `layer` is raw, and return the rows of that layer."""
     from oihedge.jobs import backfill, validate
     from oihedge.jobs.opening import open_lake
 
     with tempfile.TemporaryDirectory() as home:
         config = settings(table).model_copy(update={"home": Path(home)})
         backfill.run(config, start=END - days * DAY, end=END, as_of=END, market_url=url)
-        validate.run(config, as_of=END)
-        return int(open_lake(config).rows("validated", table).collect().height)
+        if layer == "validated":
+            validate.run(config, as_of=END)
+        return int(open_lake(config).rows(layer, table).select(pl.len()).collect().item())
 
 
 def race(url: str, table: str, days: int, contestants: dict[str, Callable[[], int]]) -> dict[str, float]:
@@ -175,9 +187,12 @@ def race(url: str, table: str, days: int, contestants: dict[str, Callable[[], in
             if turn:  # the first turn fills the server's memory
                 speeds[name].append(rows / (time.perf_counter() - began))
     print(f"\n{table}: {rows:,} rows of {days} days, median of {RUNS} (min to max)")
+    middle = {name: statistics.median(found) for name, found in speeds.items()}
+    unified = next(iter(middle.values()))
     for name, found in speeds.items():
-        print(f"  {name:34} {statistics.median(found):10,.0f} rows/s   ({min(found):,.0f} to {max(found):,.0f})")
-    return {name: statistics.median(found) for name, found in speeds.items()}
+        span = f"({min(found):,.0f} to {max(found):,.0f})"
+        print(f"  {name:34} {middle[name]:10,.0f} rows/s   {middle[name] / unified:5.2f} of the unified call   {span}")
+    return middle
 
 
 def contestants(url: str, table: str, days: int) -> dict[str, Callable[[], int]]:
@@ -191,6 +206,8 @@ def contestants(url: str, table: str, days: int) -> dict[str, Callable[[], int]]
     return {
         "ccxt unified call, rows dropped": lambda: asyncio.run(bare(url, unified, start, width)),
         "ccxt raw method, rows dropped": lambda: asyncio.run(bare(url, raw, start, width)),
+        "oihedge, parsed, written nowhere": lambda: fetched(url, table, days),
+        "oihedge, to raw Delta rows": lambda: through(url, table, days, "raw"),
         "oihedge, to validated Delta rows": lambda: through(url, table, days),
     }
 
@@ -218,9 +235,8 @@ def main() -> None:
     with served() as url:
         ratios = {}
         for table, days in (("ohlcv", BARS_D), ("open_interest", INTEREST_D)):
-            unified, _, ours = race(url, table, days, contestants(url, table, days)).values()
+            unified, *_, ours = race(url, table, days, contestants(url, table, days)).values()
             ratios[table] = ours / unified
-            print(f"  ratio to the unified call          {ratios[table]:10.2f}")
         short, long = peak(url, SHORT_D), peak(url, 10 * SHORT_D)
     print(f"\npeak memory of a backfill of {SHORT_D} days {short:.0f} MB, of {10 * SHORT_D} days {long:.0f} MB\n")
     built = features.measured(told.million)

@@ -80,7 +80,7 @@ def holes(
     have = _rows(lake, layer, line, spec)
     begin, until = start or line.first, end or line.last
     if step is not None:
-        begin, until = _floor(begin, step), end or _floor(line.last, step) + step
+        begin, until = floor(begin, step), end or floor(line.last, step) + step
     if step is None:
         found = _skipped_payments(have.collect(), begin, until)
     else:
@@ -114,7 +114,8 @@ def _rows(lake: Lake, layer: Any, line: Line, spec: Table) -> pl.LazyFrame:
     return rows.select("ts", *more).unique("ts").sort("ts")
 
 
-def _floor(at: datetime, step: timedelta) -> datetime:
+def floor(at: datetime, step: timedelta) -> datetime:
+    """Return the last point of the grid at or before `at`."""
     return at - (at - _EPOCH) % step
 
 

@@ -13,7 +13,7 @@ from oihedge.quality.neighbours import context_for
 from oihedge.quality.quarantine import places, source_keys
 from oihedge.quality.quorum import LOOKBACK
 
-BLOCK_ROWS = 500_000
+BLOCK_ROWS = 250_000
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _FILLED = {OHLCV.name, OPEN_INTEREST.name}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
+from math import ceil
 from typing import Any, Literal
 
 from oihedge.config import Config
+from oihedge.core.clock import HOUR
 from oihedge.core.errors import ConfigError
 from oihedge.core.protocols import Progress, silent
 from oihedge.jobs import ingest
 from oihedge.jobs.backfill import as_text, carry_out, joined, require_venues
-from oihedge.jobs.holes import GRIDDED, Hole, holes, series_of
+from oihedge.jobs.holes import GRIDDED, Hole, Line, floor, holes, series_of
 from oihedge.jobs.opening import market_address, open_lake
 from oihedge.lake.store import Lake
 from oihedge.market.budget import budget, opening
@@ -104,6 +106,8 @@ def plan(
 ) -> RefillPlan:
     """Look for holes in every tracked series; nothing is asked and nothing written.
 
+    A tracked symbol without any row of a table is one hole, from `start` or where the configured history begins.
+
     Args:
         config: settings.
         as_of: the instant at which the venues are asked.
@@ -177,19 +181,34 @@ def _of_venue(
     """The holes of one table of one venue, cut where the venue's reach begins."""
     layer, start, end = where
     gives = budget(config.market, venue, name, as_of)
-    if gives is None or name not in GRIDDED:
+    if gives is None or not gives.sources or name not in GRIDDED:
         return
-    for line in series_of(lake, layer, name):
-        if line.named["venue"] != venue.id or line.named["symbol"] not in venue.symbols.values():
-            continue
+    why = WHY["archive"].format(why=gives.why)
+    silent = set(venue.symbols.values())
+    for line in _tracked(lake, layer, venue, name):
+        silent.discard(line.named["symbol"])
         for hole in holes(lake, layer, line, start, end):
-            if hole.held:
-                yield Finding(venue, hole, "held", WHY["held"])
-                continue
-            yield from _cut(venue, hole, gives.oldest, WHY["archive"].format(why=gives.why))
+            yield from _cut(venue, hole, gives.oldest, why)
+    raw = {line.named["symbol"] for line in _tracked(lake, "raw", venue, name)} if silent else set()
+    begin = start or max(gives.oldest, floor(as_of, HOUR) - timedelta(days=config.run.history_days))
+    until = end or floor(as_of, HOUR)
+    for symbol in sorted(silent):
+        rows = gives.rows(begin, until) // gives.symbols
+        line = Line(name, (("venue", venue.id), ("symbol", symbol)), begin, until, 0)
+        if rows:
+            yield from _cut(venue, Hole(line, begin, until, rows, held=symbol in raw), gives.oldest, why)
+
+
+def _tracked(lake: Lake, layer: str, venue: Venue, name: str) -> Iterator[Line]:
+    for line in series_of(lake, layer, name):
+        if line.named["venue"] == venue.id and line.named["symbol"] in venue.symbols.values():
+            yield line
 
 
 def _cut(venue: Venue, hole: Hole, oldest: datetime, why: str) -> Iterator[Finding]:
+    if hole.held:
+        yield Finding(venue, hole, "held", WHY["held"])
+        return
     if hole.start < oldest:
         share = min(1.0, (oldest - hole.start) / (hole.end - hole.start))
         lost = max(1, round(hole.rows * share))
@@ -201,7 +220,7 @@ def _cut(venue: Venue, hole: Hole, oldest: datetime, why: str) -> Iterator[Findi
 
 
 def _chunks(config: Config, findings: Sequence[Finding], as_of: datetime) -> Iterator[Chunk]:
-    """One chunk for the holes of a venue's table in one month, with the symbols that have any."""
+    """Chunks for the holes of a venue's table that begin in one month, with the symbols that have any."""
 
     def together(one: Finding) -> tuple[Any, ...]:
         return (one.venue.id, one.venue.kind, one.hole.line.table, one.hole.start.year, one.hole.start.month)
@@ -213,8 +232,17 @@ def _chunks(config: Config, findings: Sequence[Finding], as_of: datetime) -> Ite
         venue, name = mine[0].venue.model_copy(update={"symbols": kept}), mine[0].hole.line.table
         start, end = min(one.hole.start for one in mine), min(as_of, max(one.hole.end for one in mine))
         gives = budget(config.market, venue, name, as_of)
-        calls = opening(venue)[0] + (gives.calls(start, end) if gives else 0)
-        yield Chunk(venue, (name,), start, end, calls)
+        assert gives is not None, "a venue is asked for what it gives"
+        for since, until in _pieces(start, end, ceil(gives.rows(start, end) / config.market.chunk_rows)):
+            yield Chunk(venue, (name,), since, until, opening(venue)[0] + gives.calls(since, until))
+
+
+def _pieces(start: datetime, end: datetime, number: int) -> Iterator[tuple[datetime, datetime]]:
+    """Cut a span into about `number` pieces of whole days, so that a long one does not have to fit into memory."""
+    width = timedelta(days=ceil((end - start) / timedelta(days=max(1, number))))
+    while start < end:
+        yield start, min(start + width, end)
+        start += width
 
 
 def _gap(finding: Finding) -> Gap:

@@ -19,7 +19,7 @@ from oihedge.lake.store import Lake
 from oihedge.quality import feeds
 from oihedge.quality.fill import filled_rows
 from oihedge.quality.measures import TIMEFRAMES_US
-from oihedge.quality.quarantine import quarantine_rows
+from oihedge.quality.quarantine import key_text, keys_held, quarantine_rows
 from oihedge.quality.quorum import LOOKBACK, VALUES
 from oihedge.quality.verdict import Verdict, judge
 
@@ -62,7 +62,7 @@ def run(config: Config, *, as_of: datetime, docs: bool = False) -> ValidateRepor
         docs: also write Great Expectations' Data Docs, see `write_docs`.
     """
     lake = open_lake(config)
-    judged: list[tuple[str, Verdict]] = []
+    judged = _Judged()
     told: list[dict[str, Any]] = []
     filled: dict[str, int] = {}
     for spec in RAW_TABLES:
@@ -75,7 +75,7 @@ def run(config: Config, *, as_of: datetime, docs: bool = False) -> ValidateRepor
             verdict, holes = _judge(lake, spec, pending, settled, start, config)
             lake.append("derived", "quarantine", quarantine_rows(spec.name, verdict.bad), now=as_of)
             _mirror(lake, spec, verdict.good)
-            judged.append((spec.name, verdict))
+            judged.add(spec.name, verdict)
             told += holes
             filled[spec.name] = filled.get(spec.name, 0) + _fill(lake, spec, verdict.good, config)
         told += _stale(lake, spec, config, as_of)
@@ -97,7 +97,8 @@ def write_docs(config: Config, *, as_of: datetime) -> Path:
 def worst_share(lake: Lake, start: datetime, end: datetime) -> float:
     """Return the smallest share of good rows of any table and venue with start <= ts <= end; 1 if none was judged.
 
-    Released rows count as good; those that the quorum set aside, and those we interpolated, count as neither.
+    Released rows count as good; those that the quorum set aside, and those we interpolated, count as neither. However
+    often a good row was revised, it counts once.
     """
     within = pl.col("ts").is_between(start, end)
     by = ["table", "venue"]
@@ -105,6 +106,7 @@ def worst_share(lake: Lake, start: datetime, end: datetime) -> float:
     parts = [
         todo.judged_rows(lake, spec)
         .filter(within)
+        .unique(spec.key)
         .group_by(pl.col("venue" if "venue" in spec.columns else "source").alias("venue"))
         .agg(good=pl.len())
         .with_columns(table=pl.lit(spec.name))
@@ -142,7 +144,10 @@ def _mirror(lake: Lake, spec: Table, good: pl.DataFrame) -> None:
     alone = good if known.is_empty() else good.join(known, on=spec.key, how="anti")
     alone = alone.filter(pl.struct(spec.key).is_unique())
     rest = good.clear() if alone.height == good.height else good.join(alone, on=spec.key, how="anti")
-    for rows in (alone, *(rest.filter(ingested_at=instant) for instant in rest["ingested_at"].unique().sort())):
+    # Two words of one key may have been taken at one instant: the one that was available earlier goes in first.
+    turns = rest.with_columns(turn=pl.col("available_at").rank("ordinal").over(*spec.key, "ingested_at"))
+    parts = turns.partition_by("ingested_at", "turn", as_dict=True)
+    for rows in (alone, *(parts[turn].drop("turn") for turn in sorted(parts))):
         taken = rows["ingested_at"].max()
         if isinstance(taken, datetime):
             lake.append("validated", spec.name, rows, now=taken)
@@ -159,7 +164,8 @@ def _fill(lake: Lake, spec: Table, good: pl.DataFrame, config: Config) -> int:
         near = {"start": first - reach, "end": last + 2 * reach}
         rows = filled_rows(lake.read("validated", spec.name, **near).collect(), spec, step, longest)  # type: ignore[arg-type]
         aside = lake.read("derived", "quarantine", where=pl.col("table") == spec.name).filter(_aside())
-        rows = rows.join(aside.select("venue", "symbol", "ts").collect(), on=["venue", "symbol", "ts"], how="anti")
+        rows = rows.with_columns(key=key_text(spec, rows)).join(keys_held(aside).collect(), on="key", how="anti")
+        rows = rows.drop("key")
         for instant in rows["ingested_at"].unique().sort():
             added += lake.append("validated", spec.name, rows.filter(ingested_at=instant), now=instant).added
     return added
@@ -174,29 +180,43 @@ def _stale(lake: Lake, spec: Table, config: Config, as_of: datetime) -> list[dic
     return feeds.stale(recent.group_by(series).agg(pl.col("ts").max()).collect(), spec, as_of, most)
 
 
+class _Judged:
+    """What the verdicts said, in figures: the rows themselves are not held from block to block."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.checks: list[dict[str, Any]] = []
+        self.venues: list[dict[str, Any]] = []
+
+    def add(self, name: str, verdict: Verdict) -> None:
+        """Take in the verdict on a block of a table."""
+        checks = [{"table": name, **asdict(check)} for check in verdict.checks]
+        self.rows = _summed([*self.rows, *_by_venue(name, verdict)], ("table", "venue"))
+        self.checks = _summed([*self.checks, *checks], ("table", "name", "column", "told"))
+        apart = ("table", "asset", "kind", "timeframe", "venue", "verdict")
+        self.venues = _summed([*self.venues, *verdict.venues], apart)
+
+
 def _report(
     lake: Lake,
     config: Config,
     as_of: datetime,
-    judged: Sequence[tuple[str, Verdict]],
+    judged: _Judged,
     told: list[dict[str, Any]],
     filled: dict[str, int],
     docs: Path | None,
 ) -> ValidateReport:
-    rows = _summed([line for name, verdict in judged for line in _by_venue(name, verdict)], ("table", "venue"))
-    counted = sum(row["checked"] - row["set_aside"] for row in rows)
-    share = sum(row["good"] for row in rows) / counted if counted else 1.0
-    checks = [{"table": name, **asdict(check)} for name, verdict in judged for check in verdict.checks]
-    venues = [line for _, verdict in judged for line in verdict.venues]
+    counted = sum(row["checked"] - row["set_aside"] for row in judged.rows)
+    share = sum(row["good"] for row in judged.rows) / counted if counted else 1.0
     # The last day counts too, not only what is new: running again must not turn bad data into good enough.
     least = min(share, worst_share(lake, as_of - timedelta(days=1), as_of))
     return ValidateReport(
         as_of,
-        tuple(rows),
-        tuple(_summed(checks, ("table", "name", "column", "told"))),
+        tuple(judged.rows),
+        tuple(judged.checks),
         share,
         least >= config.quality.min_good_share,
-        tuple(_summed(venues, ("table", "asset", "kind", "timeframe", "venue", "verdict"))),
+        tuple(judged.venues),
         tuple(_summed(told, ("table", "series", "found"))),
         filled,
         docs,

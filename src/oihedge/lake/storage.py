@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import unquote
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from filelock import FileLock, Timeout
 
@@ -24,8 +24,8 @@ from oihedge.lake.settings import REMOTE, S3
 
 Layer = Literal["raw", "validated", "derived"]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
-WRITER = WriterProperties(compression="ZSTD", max_row_group_size=131_072)
-"""Row groups small enough for a day of minutes to skip most of a file."""
+_INSTANTS = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
+_NUMBERS = ColumnProperties(dictionary_enabled=False)
 
 _KEEP_ALL_VERSIONS: Mapping[str, str | None] = {
     "delta.logRetentionDuration": "interval 36500 days",
@@ -120,7 +120,7 @@ class Storage:
                 partition_by=None if opened else parts or None,
                 configuration=None if opened else _KEEP_ALL_VERSIONS,
                 storage_options=self.options,
-                writer_properties=WRITER,
+                writer_properties=_writer(rows.schema),
                 # No retries: Delta would put the rows after the other writer's without asking what is still new.
                 commit_properties=CommitProperties({"rows": str(rows.height)}, max_commit_retries=0),
             )
@@ -139,8 +139,12 @@ class Storage:
     def _merged(self, written: DeltaTable) -> int:
         if (where := crowded(written, self.compact_after)) is not None:
             with suppress(DeltaError, OSError):
-                written.optimize.compact(where or None, writer_properties=WRITER)
+                self.merge(written, where)
         return written.version()
+
+    def merge(self, opened: DeltaTable, where: list[tuple[str, str, list[str]]] | None = None) -> None:
+        """Merge the small files of an opened table, of the folders `where` alone if given."""
+        opened.optimize.compact(where or None, writer_properties=_writer(self.scan(opened).collect_schema()))
 
     @contextmanager
     def writing(self, layer: Layer, table: str) -> Iterator[None]:
@@ -194,6 +198,17 @@ class Storage:
                 do="check lake.root, lake.s3 and credentials",
             )
         return DataError(f"lake table {uri} is damaged", got=one_line(error), do="restore it from a copy")
+
+
+def _writer(schema: pl.Schema) -> WriterProperties:
+    """Return how files of these columns are written: half the bytes of Delta's defaults on minute bars, and quicker.
+
+    Instants as differences; no dictionary of numbers that hardly repeat; row groups small enough for a day of minutes
+    to skip most of a file.
+    """
+    columns = {name: _NUMBERS for name, dtype in schema.items() if dtype.is_float()}
+    columns |= {name: _INSTANTS for name, dtype in schema.items() if dtype.is_temporal()}
+    return WriterProperties(compression="ZSTD", max_row_group_size=131_072, column_properties=columns)
 
 
 def s3_options(settings: S3) -> dict[str, str]:

@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from oihedge.core.errors import DataError, OihedgeError
-from oihedge.lake.storage import WRITER, Layer, Storage, one_line
+from oihedge.lake.storage import Layer, Storage, one_line
 
 _MARGIN = timedelta(hours=1)
 """Delta measures the retention by its own clock, a little later than `now`."""
@@ -66,7 +66,7 @@ def keep_up(
     files, stored = len(opened.file_uris()), storage.listing(uri)
     try:
         if not dry_run:
-            _merge(opened)
+            _merge(storage, opened)
         older = sorted({version for version in needed if 0 <= version < opened.version()})
         kept = _at_risk(older, now - keep, lambda version: storage.committed(layer, table, version))
         gone = _vacuum(opened, uri, set(storage.listing(uri)), keep, kept, dry_run)
@@ -78,10 +78,10 @@ def keep_up(
     return Upkeep(files, len(opened.file_uris()), sum(stored.values()), sum(left.values()), len(gone))
 
 
-def _merge(opened: DeltaTable) -> None:
+def _merge(storage: Storage, opened: DeltaTable) -> None:
     """Merge small files; a process that merged them at the same moment has done this one's work."""
     try:
-        opened.optimize.compact(writer_properties=WRITER)
+        storage.merge(opened)
     except CommitFailedError:
         opened.update_incremental()
 

@@ -149,11 +149,15 @@ def checked(found: Answer, span: Span, step: int) -> Answer:
     Raises:
         ccxt.BadResponse: for an instant off the grid, or two different rows for one instant.
     """
-    rows = found[(found.at >= span.since) & (found.at < span.until)]
+    within = (found.at >= span.since) & (found.at < span.until)
+    rows = found if within.all() else found[within]
     if (rows.at % step).any():
         raise ccxt.BadResponse(f"instant {rows.at[rows.at % step != 0][0]} ms is off the grid of {step} ms")
-    if rows.size < 2 or (np.diff(rows.at) > 0).all():
+    steps = np.diff(rows.at)
+    if (steps > 0).all():
         return rows
+    if (steps < 0).all():  # newest first, as many venues send them
+        return rows[::-1]
     rows = rows[np.argsort(rows.at, kind="stable")]
     repeated = np.concatenate([[False], np.diff(rows.at) == 0])
     before = rows[np.flatnonzero(repeated) - 1]

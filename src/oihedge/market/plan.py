@@ -214,9 +214,9 @@ def _spans(
 
 
 def _period(day: datetime, rows: int, most: int) -> tuple[int, ...]:
-    """Name the calendar year, quarter, month or ISO week that `day` is worked off with, at `rows` a day."""
-    if rows * 366 <= most:
-        return (day.year,)
+    """Name the calendar years, quarter, month or ISO week that `day` is worked off with, at `rows` a day."""
+    if years := most // (max(1, rows) * 366):
+        return (day.year // years,)
     if rows * 92 <= most:
         return (day.year, (day.month - 1) // 3)
     if rows * 31 <= most:

@@ -55,7 +55,7 @@ class Market(Settings):
     limits: tuple[Limit, ...] = ()
     chunk_rows: Count = 150_000
     """A backfill fetches and writes about so many rows of a venue at one go: the longest of a week, a month, a quarter
-    and a year that stays below it."""
+    and some years that stays below it."""
     lookback_h: Count
     """How far back an ingest re-reads before the newest row it has."""
     timeout_s: Positive

@@ -54,11 +54,21 @@ def source_keys(table: str, rows: pl.DataFrame) -> pl.Series:
         _json([n for n in rows.columns if n not in ("ingested_at", "reason")], rows, spec)
     ).to_series()
     digest = pl.Series([text[:_SOURCE_DIGITS] for text in _sha256(content)], dtype=pl.String)
-    key = [_text(name, rows.schema[name]).fill_null("None") for name in spec.key]
-    named = rows.select(source=pl.concat_str(pl.concat_str(key, separator="|"), pl.lit("#"), digest))
+    named = rows.select(source=pl.concat_str(key_text(spec, rows), pl.lit("#"), digest))
     again = pl.int_range(1, pl.len() + 1).over("source")
     told = pl.when(again > 1).then(pl.concat_str("source", pl.lit("~"), again.cast(pl.String))).otherwise("source")
     return named.select(told.alias("source_key")).to_series()
+
+
+def key_text(spec: Table, rows: pl.DataFrame) -> pl.Expr:
+    """Write the key of a table's rows as the beginning of their source_key."""
+    key = [_text(name, rows.schema[name]).fill_null("None") for name in spec.key]
+    return pl.concat_str(key, separator="|")
+
+
+def keys_held(held: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the `key` of every quarantine row, as `key_text` writes it."""
+    return held.select(key=pl.col("source_key").str.replace(r"#[0-9a-f]+(~\d+)?$", ""))
 
 
 def places(spec: Table) -> list[pl.Expr]:

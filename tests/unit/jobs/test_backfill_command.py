@@ -56,9 +56,15 @@ def test_a_plan_says_which_days_are_finished(tmp_path: Path, capfd: pytest.Captu
 
 
 def test_holes_are_planned_without_a_span(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = printed("backfill", "--gaps", "--plan", "--json", home=tmp_path, capfd=capfd)
+    code, out, _ = printed(
+        "backfill", "--gaps", "--plan", "--json", "--layer", "raw", "--table", "ohlcv", home=tmp_path, capfd=capfd
+    )
+    report, config = json.loads(out), load(home=tmp_path)
     assert code == 0
-    assert json.loads(out) == {"holes": [], "to_ask": 0, "only_archives": 0, "held": 0, "calls": 0}
+    symbols = [symbol for venue in config.market.venues for symbol in venue.symbols.values()]
+    assert sorted(hole["symbol"] for hole in report["holes"]) == sorted(symbols), "nothing is there yet: all is a hole"
+    assert report["to_ask"] + report["only_archives"] == sum(hole["rows"] for hole in report["holes"])
+    assert report["held"] == 0
 
 
 @pytest.mark.parametrize(

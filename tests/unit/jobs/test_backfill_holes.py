@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_a_row_that_was_only_interpolated_is_a_hole_still(config: Config) -> Non
     at = datetime(2025, 6, 10, 5, tzinfo=UTC)
     lake = open_lake(config)
     lake.append("validated", "ohlcv", rows.with_columns(filled=pl.col("ts") == at), now=NOW)
-    planned = refill.plan(config, as_of=NOW, venues=("bybit",))
+    planned = refill.plan(config, as_of=NOW, venues=("bybit",), tables=("ohlcv",))
     assert found(planned) == [("bybit", "ohlcv", at, at + HOUR, 1, "ask")]
 
 
@@ -137,6 +138,28 @@ def test_a_given_span_also_shows_what_lacks_before_the_first_row(config: Config)
         config, as_of=NOW, layer="raw", start=START, end=START + 2 * DAY, venues=("bybit",), tables=("ohlcv",)
     )
     assert found(planned) == [("bybit", "ohlcv", START, START + DAY, 24, "ask")]
+
+
+def test_a_tracked_symbol_without_any_row_is_one_hole_from_where_history_begins(config: Config) -> None:
+    keep(config, "raw", pl.lit(False))
+    both = config.model_copy(update={"market": market(*PERPS[:2]).model_copy(update={"chunk_rows": 1000})})
+    planned = refill.plan(both, as_of=NOW, layer="raw", venues=("bybit",), tables=("ohlcv",))
+    begin, end = NOW.replace(minute=0) - timedelta(days=both.run.history_days), NOW.replace(minute=0)
+    silent = [one for one in planned.findings if one.hole.line.named["symbol"] == "ETH/USDT:USDT"]
+    assert [(one.hole.start, one.hole.end, one.hole.rows, one.fate) for one in silent] == [
+        (begin, end, (end - begin) // HOUR, "ask")
+    ]
+    asked = [chunk for chunk in planned.chunks if "ETH/USDT:USDT" in chunk.venue.symbols.values()]
+    assert (asked[0].start, asked[-1].end) == (begin, end)
+    assert all(one.end == after.start for one, after in pairwise(asked)), "no day is left out"
+    assert max((chunk.end - chunk.start) // HOUR for chunk in asked) <= 1000 * len(both.market.venues[1].symbols)
+
+
+def test_a_symbol_whose_rows_wait_in_raw_is_held_not_asked_for(config: Config) -> None:
+    keep(config, "raw", pl.lit(False))
+    planned = refill.plan(config, as_of=NOW, venues=("bybit",), tables=("ohlcv",))
+    assert {one.fate for one in planned.findings} == {"held"}
+    assert planned.chunks == ()
 
 
 @pytest.mark.parametrize(

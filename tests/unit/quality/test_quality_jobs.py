@@ -15,7 +15,7 @@ from oihedge.cli import main
 from oihedge.config import Config, load
 from oihedge.core.errors import DataError
 from oihedge.core.tables import table as table_named
-from oihedge.jobs import quarantine, validate
+from oihedge.jobs import pending, quarantine, validate
 from oihedge.jobs.opening import open_lake
 
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)
@@ -218,3 +218,47 @@ def test_a_venue_set_aside_does_not_make_the_others_insufficient(config, bars):
     assert report.share_good == 1.0
     assert {row["venue"]: row["set_aside"] for row in report.rows} == {"a": 0, "b": 0, "c": 10}
     assert table_named("ohlcv").name in {str(row["table"]) for row in held(config)}
+
+
+def test_blocks_are_told_as_one(config, bars, monkeypatch):
+    open_lake(config).append("raw", "ohlcv", bars(*([100.0, 101.0] * 36 + [-1.0])), now=NOW + 48 * HOUR)
+    reports = []
+    for most, name in ((24, "blocks"), (10**6, "once")):
+        monkeypatch.setattr(pending, "BLOCK_ROWS", most)
+        home = config.model_copy(update={"home": config.home / name})
+        open_lake(home).append("raw", "ohlcv", open_lake(config).read("raw", "ohlcv").collect(), now=NOW + 48 * HOUR)
+        assert len(list(pending.blocks(open_lake(home), table_named("ohlcv")))) == (4 if most == 24 else 1)
+        reports.append(validate.run(home, as_of=FIRST + 96 * HOUR))
+    assert (reports[0].rows, reports[0].checks, reports[0].venues) == (reports[1].rows, reports[1].checks,
+                                                                       reports[1].venues)  # fmt: skip
+    assert [(row["checked"], row["good"]) for row in reports[0].rows] == [(73, 72)]
+
+
+def test_a_good_row_that_is_revised_again_and_again_does_not_outweigh_a_bad_one(config, bars):
+    lake = open_lake(config)
+    for close in (100.0, 101.0, 102.0, 103.0):
+        lake.append("raw", "ohlcv", bars(close), now=NOW)
+    lake.append("raw", "ohlcv", bars(-1.0, first=FIRST + HOUR), now=NOW)
+    validate.run(config, as_of=NOW)
+    assert lake.rows("validated", "ohlcv").collect().height == 4
+    assert validate.worst_share(lake, FIRST, FIRST + 2 * HOUR) == 0.5
+
+
+def test_a_bar_set_aside_keeps_only_its_own_kind_from_being_filled(bars, tmp_path):
+    config = load(["quality.fill.ohlcv={1h: 2}"], home=tmp_path)
+    lake, hours = open_lake(config), 60
+    steps = [100 * (1 + 0.01 * ((n * 7) % 5)) for n in range(hours)]
+    at = FIRST + 50 * HOUR
+    for venue in ("a", "b", "c"):
+        for kind in ("perp", "mark"):
+            wrong = (pl.col("ts") == at) & pl.lit(kind == "mark" and venue == "c")
+            rows = bars(*steps).with_columns(
+                pl.col("open", "high", "low", "close") * pl.when(wrong).then(1.2).otherwise(1.0),
+                venue=pl.lit(venue), kind=pl.lit(kind),
+            )  # fmt: skip
+            lost = (pl.col("ts") == at) & pl.lit(kind == "perp" and venue == "c")
+            lake.append("raw", "ohlcv", rows.filter(~lost), now=NOW + 20 * HOUR)
+    validate.run(config, as_of=FIRST + 61 * HOUR)
+    of_c = lake.read("validated", "ohlcv", where=pl.col("venue") == "c").filter(pl.col("ts") == at).collect()
+    assert of_c["kind"].to_list() == ["perp"], "the mark price was set aside and stays empty"
+    assert of_c["filled"].to_list() == [True]
