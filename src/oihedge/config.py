@@ -32,6 +32,7 @@ from oihedge.quality.settings import Quality
 from oihedge.registry.settings import Registry
 from oihedge.simulator.settings import Simulator
 
+LABELS = {"embedded": "simulated market", "ccxt": "real market data", "import": "imported market data"}
 _LENT = re.compile(r"(file://)?/\S*of_user(\.yaml)?,?")
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -72,7 +73,7 @@ class Run(Settings):
     data: Path
     """Archives, leases and other working files."""
     label: str
-    """Printed over every table and figure, e.g. `simulated market`."""
+    """Printed over every table and figure; null: what the market is, e.g. `simulated market`."""
     price_label: str
     """What stands for spot: `spot`, or `spot proxy (...)` where a perp does."""
 
@@ -162,6 +163,10 @@ def load(
     """
     raw = _compose(list(overrides), experiment, conf)
     raw["home"] = str(home.resolve())
+    run, market = raw.get("run"), raw.get("market")
+    if isinstance(run, dict) and isinstance(market, dict) and run.get("label", "") is None:
+        # What is not labelled follows the market, so that neither simulated nor real rows pass for the other.
+        run["label"] = LABELS.get(str(market.get("source")), str(market.get("source")))
     try:
         return Config.model_validate_json(json.dumps(raw))
     except ValidationError as error:

@@ -29,7 +29,8 @@ def batch(number):
     first = datetime(2025, 1, 1, tzinfo=UTC) + number * timedelta(minutes={ROWS})
     ts = pl.datetime_range(first, first + timedelta(minutes={ROWS} - 1), "1m", time_unit="us", eager=True)
     return pl.DataFrame({{"ts": ts, "available_at": ts}}).with_columns(
-        venue=pl.lit("bybit"), symbol=pl.lit("BTC"), asset=pl.lit("BTC"), rate=pl.lit(0.1), interval_h=pl.lit(8.0))
+        venue=pl.lit("bybit"), symbol=pl.lit("BTC"), asset=pl.lit("BTC"), interval_h=pl.lit(8.0),
+        rate=(pl.int_range(pl.len()) * 0.7 + number).sin())  # numbers that do not compress
 
 def write(root):
     lake = Lake(Path(root), simulated=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
 from fakes.loopback_venue import HOUR, Broken, LoopbackVenue, Reply
 from fakes.market_settings import PERPS, market
 
+import oihedge.cli
 from oihedge.core.errors import VenueError
+from oihedge.market import clients, series_history
 from oihedge.market.read import Fetched, fetch
 
 NOW = datetime(2025, 7, 1, 0, 5, tzinfo=UTC)
@@ -226,3 +230,44 @@ def test_a_present_value_that_is_missing_is_a_failure_not_a_zero():
     fetched, _ = read(Broken('"metaAndAssetCtxs"', rewritten(blank), times=999), venues=(PERPS[2],))
     assert fetched.rows["open_interest"].is_empty()
     assert any("no open interest" in failure for failure in fetched.failures)
+
+
+@pytest.mark.parametrize("error", [TypeError("odd"), pl.exceptions.InvalidOperationError("odd")])
+def test_what_a_reader_did_not_foresee_ends_its_series_and_no_other(error, right, monkeypatch):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(series_history, "funding_table", fails)
+    fetched, _ = read()
+    assert len(fetched.failures) == 2
+    assert all(line.startswith("bybit funding ") and type(error).__name__ in line for line in fetched.failures)
+    assert fetched.rows["ohlcv"].equals(right.rows["ohlcv"])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_endless_answer_is_refused_before_it_is_read_whole(packed, right, monkeypatch):
+    monkeypatch.setattr(clients, "MOST_BYTES", 2**20)
+    filler = b" " * 2**23
+
+    def endless(body: bytes) -> Reply:
+        if packed:
+            return Reply(200, gzip.compress(filler + body), {"Content-Encoding": "gzip"})
+        return Reply(200, filler + body)
+
+    fetched, _ = read(Broken("market/kline", endless, times=999))
+    assert any("BadResponse: 127.0.0.1 sent more than 1048576 bytes" in line for line in fetched.failures)
+    assert fetched.rows["ohlcv"].is_empty()
+    assert fetched.rows["funding"].equals(right.rows["funding"])
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_what_a_venue_sent_steers_no_terminal(debug, monkeypatch, capsys):
+    def fails(arguments):
+        raise VenueError("bybit sent \x1b[2J\x07\u202e")
+
+    monkeypatch.setattr(oihedge.cli, "_run", fails)
+    assert oihedge.cli.main(["ingest", *debug]) == VenueError.exit_code
+    told = capsys.readouterr().err
+    assert told.endswith("oihedge: bybit sent \\x1b[2J\\x07\\u202e\n")
+    assert all(line.isprintable() for line in told.split("\n"))
+    assert bool(debug) == ("Traceback" in told)

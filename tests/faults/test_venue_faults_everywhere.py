@@ -241,3 +241,24 @@ def test_a_price_that_is_no_number_is_never_a_row(odd, served, settings):
     few = settings.model_copy(update={"attempts": 2, "price_kinds": ("trade",)})
     with pytest.raises(VenueError, match="ohlcv BTC/USDT"):
         read(served, few, "okx", tables=["ohlcv"])
+
+
+NOW_MS = int(NOW.timestamp() * 1000)
+FAR = 49 * 3_600_000
+
+
+@pytest.mark.parametrize("odd", ["1e30", 1e300, 10**17, 2**53 - 1, -1, 0, NOW_MS - FAR, str(NOW_MS + FAR)], ids=str)
+def test_a_next_payment_that_is_far_from_now_ends_its_series_and_no_other(odd, served, settings, right):
+    def breaks(request: str, body: bytes) -> Reply | None:
+        if "premiumIndex" not in request:
+            return None
+        return Reply(200, json.dumps(json.loads(body) | {"nextFundingTime": odd}).encode())
+
+    served.breaks = breaks
+    fetched = read(served, settings.model_copy(update={"attempts": 2}), "binanceusdm")
+    (line,) = fetched.failures
+    assert line.startswith(
+        "binanceusdm funding_now BTC/USDT:USDT: BadResponse: binanceusdm says the next payment is at"
+    )
+    assert fetched.rows.pop("funding_now").is_empty()
+    assert all(rows.equals(right["binanceusdm"].rows[name]) for name, rows in fetched.rows.items())

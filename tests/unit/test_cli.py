@@ -58,17 +58,26 @@ def test_no_verb_is_usage_and_prints_the_verbs(capsys: pytest.CaptureFixture[str
         (["status", "--as-of", "2025-01-01T00:00:00"], "--as-of"),
         (["backfill", "--start", "2025-13-01", "--end", "2025-12-01"], "--start"),
         (["import"], "--spec"),
+        (["quarantine", "list", "--table", "foo"], "unknown table 'foo'"),
+        (["quarantine", "release"], "one or more KEYs"),
+        (["quarantine", "release", "abcdef", "--table", "ohlcv"], "got both"),
     ],
 )
 def test_what_the_user_got_wrong_is_one_line_that_names_it_and_exit_2(
     arguments: list[str], named: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     home = ["--home", str(tmp_path)] if arguments[0] != "bogus" else []
-    assert main([arguments[0], *home, *arguments[1:]]) == 2
+    assert main([*arguments, *home]) == 2
     out, err = capfd.readouterr()
     assert named in one_line(err)
     assert out == ""
     assert list(tmp_path.iterdir()) == [], "a wrong command writes nothing"
+
+
+@pytest.mark.parametrize("group", ["data", "quarantine"])
+def test_a_group_without_its_verb_is_one_line(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([group]) == 2
+    assert one_line(capsys.readouterr().err) == f"oihedge: Missing command; see oihedge {group} --help"
 
 
 @pytest.mark.parametrize(

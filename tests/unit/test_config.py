@@ -102,6 +102,23 @@ def test_the_instant_is_the_one_given_else_the_runs_else_now_and_never_in_the_fu
         effective_as_of(plain, now + timedelta(days=3), now)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "label"),
+    [
+        ([], "simulated market"),
+        (["market=all_venues"], "real market data"),
+        (["market=all_venues", "market.source=embedded"], "simulated market"),
+        (["market=ccxt"], "real market data"),
+        (["market=imported"], "imported market data"),
+        (["market=imported", "run.label=mine"], "mine"),
+    ],
+)
+def test_a_label_that_is_not_set_says_which_market_it_is(overrides: list[str], label: str) -> None:
+    config = load(overrides)
+    assert config.run.label == label
+    assert Config.model_validate_json(config.model_dump_json()).run.label == label
+
+
 @pytest.mark.parametrize("source", sorted(path.stem for path in (CONF / "market").glob("*.yaml")))
 def test_every_market_setting_is_written_down_so_that_it_can_be_overridden(source: str) -> None:
     written = yaml.safe_load((CONF / "market" / f"{source}.yaml").read_text())

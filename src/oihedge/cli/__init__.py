@@ -44,9 +44,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _end(line: str, code: int, error: BaseException | None) -> int:
-    if error is not None:
-        traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.write(f"oihedge: {line}\n")
+    lines = "".join(traceback.format_exception(error)).splitlines() if error is not None else []
+    for text in [*lines, f"oihedge: {line}"]:  # it may hold what a venue sent: nothing of it steers the terminal
+        sys.stderr.write("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text) + "\n")
     return code
 
 

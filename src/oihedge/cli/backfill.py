@@ -91,11 +91,18 @@ def holes_planned(console: Console, report: Mapping[str, Any]) -> None:
     rows = [{**hole, "start": f"{hole['start']:%F %H:%M}", "end": f"{hole['end']:%F %H:%M}"}
             for hole in report["holes"]]  # fmt: skip
     tables.table(console, "holes", rows)
+    took = timedelta(seconds=round(report["seconds"]))
     console.print(
-        f"missing rows: {report['to_ask']:,} within reach ({report['calls']:,} calls), "
+        f"missing rows: {report['to_ask']:,} within reach ({report['calls']:,} calls; at the venues' limits {took}), "
         f"{report['only_archives']:,} that only archives have, {report['held']:,} in quarantine or not judged yet",
         markup=False,
     )
+
+
+def refilled(console: Console, report: Mapping[str, Any]) -> None:
+    """Print what came in, and how much of what was asked for did not."""
+    tables.came_in(console, report)
+    console.print(f"{report['missing']:,} of {report['asked']:,} rows asked for are still missing", markup=False)
 
 
 def _days(session: Session, start: datetime, end: datetime, chosen: Mapping[str, Any], plan_only: bool) -> None:
@@ -141,7 +148,7 @@ def _holes(
         result = flow(
             since, until, session.overrides, session.experiment, home, session.given_as_of, **chosen, layer=layer
         )
-    _conclude(session, result)
+    _conclude(session, result, refilled)
 
 
 def _tell(report: Mapping[str, Any], draw: Any) -> None:
@@ -152,8 +159,8 @@ def _tell(report: Mapping[str, Any], draw: Any) -> None:
     draw(console if console.is_terminal else Console(stderr=True, highlight=False, width=160), report)
 
 
-def _conclude(session: Session, result: Mapping[str, Any]) -> None:
-    session.show(result, tables.came_in)
+def _conclude(session: Session, result: Mapping[str, Any], draw: Any = tables.came_in) -> None:
+    session.show(result, draw)
     if result["failures"]:
         raise VenueError(
             f"the backfill is not complete: {len(result['failures'])} failures",

@@ -12,12 +12,7 @@ from oihedge.cli.inputs import inputs_if_enabled, with_inputs
 from oihedge.cli.session import AsJson, AsOf, Experiment, Home, Overrides, opened
 from oihedge.core.errors import DataError
 
-Timerange = Annotated[
-    bool, typer.Option("--show-timerange", help="Also the span of each series, and what is missing within it.")
-]
 Docs = Annotated[bool, typer.Option("--docs", help="Also write pages about every expectation to data/quality_docs.")]
-held = typer.Typer(help="What the lake holds.", rich_markup_mode=None, add_completion=False, no_args_is_help=True)
-app.add_typer(held, name="data")
 
 
 @app.command(epilog="Example: oihedge ingest market=ccxt --json")

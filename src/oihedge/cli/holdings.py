@@ -10,7 +10,7 @@ from oihedge.cli import tables
 from oihedge.cli.app import app
 from oihedge.cli.session import AsJson, Experiment, Home, Overrides, opened
 
-Timerange = Annotated[bool, typer.Option("--show-timerange", help="Also from when to when, and how many gaps.")]
+Timerange = Annotated[bool, typer.Option("--show-timerange", help="Every series, its span, gaps and rows missing.")]
 data = typer.Typer(help="Tell what the lake holds. See `data list --help`.", rich_markup_mode=None)
 app.add_typer(data, name="data", epilog="Example: oihedge data list --show-timerange")
 
@@ -23,7 +23,7 @@ def list_(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the lake's series. Rows by layer, table, venue and symbol; with --show-timerange their span and gaps."""
+    """List what the lake holds. Rows by layer, table, venue and symbol; with --show-timerange series, spans, gaps."""
     with opened(overrides, experiment, home, None, as_json) as session:
         from oihedge.jobs import holdings as job
 

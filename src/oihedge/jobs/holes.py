@@ -13,6 +13,8 @@ import polars as pl
 from oihedge.core.clock import HOUR
 from oihedge.core.tables import UTC_TIME, Table, table
 from oihedge.lake.store import Lake
+from oihedge.market.settings import Market, Venue
+from oihedge.market.venues import REACH, reach
 
 STEPS: Mapping[str, timedelta] = MappingProxyType(
     {"1m": HOUR / 60, "5m": HOUR / 12, "15m": HOUR / 4, "1h": HOUR, "4h": 4 * HOUR, "1d": 24 * HOUR}
@@ -20,6 +22,7 @@ STEPS: Mapping[str, timedelta] = MappingProxyType(
 HOURLY = ("open_interest", "long_short")
 GRIDDED = (*HOURLY, "ohlcv", "liquidations", "implied_vol", "funding")
 """Tables whose rows stand on a grid; the others hold what was seen whenever someone looked."""
+MEASURES = ("accounts", "top_accounts", "top_positions", "taker_volume")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = pl.DataFrame(schema={"ts": UTC_TIME, "step": pl.Duration("us")})
 
@@ -38,6 +41,11 @@ class Line:
     def named(self) -> dict[str, Any]:
         """Return the key by name."""
         return dict(self.key)
+
+    @property
+    def series(self) -> str:
+        """Return what tells it from the symbol's other series of the table."""
+        return " ".join(str(value) for name, value in self.key if name not in ("venue", "symbol"))
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,29 @@ def series_of(lake: Lake, layer: Any, name: str) -> list[Line]:
         Line(name, tuple(zip(by, key, strict=True)), first, last, rows)
         for *key, first, last, rows in told.sort(by).collect().iter_rows()
     ]
+
+
+def tracked_series(market: Market, venue: Venue, name: str) -> list[tuple[tuple[str, ...], ...]]:
+    """Return the series that these settings read of a symbol in a venue's table, by its key between symbol and ts.
+
+    Those that come in one answer stand together; there are none where the venue has no such table.
+    """
+    offers = reach(venue.id, venue.kind).of(name)
+    if name == "ohlcv":
+        trades = {"ohlcv": venue.kind}
+        wanted = ("trade",) if venue.kind == "spot" else market.price_kinds
+        kinds = [trades.get(one, one) for one in offers if ("trade" if one in trades else one) in wanted]
+        return [((kind, timeframe),) for kind in kinds for timeframe in market.timeframes]
+    if name == "long_short":
+        told = [one.partition(":")[2] for one in offers]
+        return [((measure,),) if measure else tuple((one,) for one in MEASURES) for measure in told]
+    return [(("1h",) if "timeframe" in table(name).key else (),)] if offers else []
+
+
+def keeps_interest(venue: str) -> bool:
+    """Return whether a venue has a history of open interest; its rows then stand on the hour."""
+    of = REACH.get((venue, "perp"))
+    return of is not None and "open_interest" in of.offers
 
 
 def holes(
@@ -109,8 +140,11 @@ def _rows(lake: Lake, layer: Any, line: Line, spec: Table) -> pl.LazyFrame:
     if "filled" in spec.columns:
         rows = rows.filter(~pl.col("filled").fill_null(False))
     more = ["interval_h"] if line.table == "funding" else []
-    if line.table in HOURLY:  # a snapshot of the present is stamped when it was taken, and stands for its hour
-        rows = rows.with_columns(pl.col("ts").dt.truncate("1h"))
+    hour = pl.col("ts").dt.truncate("1h")
+    if line.table == "open_interest" and keeps_interest(line.named["venue"]):
+        rows = rows.filter(pl.col("ts") == hour)  # the venue has the row on the hour: a snapshot does not replace it
+    elif line.table in HOURLY:  # a snapshot of the present is stamped when it was taken, and stands for its hour
+        rows = rows.with_columns(hour)
     return rows.select("ts", *more).unique("ts").sort("ts")
 
 

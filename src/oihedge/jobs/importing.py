@@ -64,7 +64,8 @@ def run(config: Config, *, specs: Sequence[Path], folder: Path | None, as_of: da
     lake = open_lake(config)
     for path in specs:
         loaded.append(read_import(load_spec(path), folder, _prices(lake, loaded), notes.append))
-    reports = [store(lake, Fetched(rows={name: rows}, gaps=[], failures=[]), as_of) for name, rows in loaded]
+    stored = [(name, _known(name, rows, as_of, notes.append)) for name, rows in loaded]
+    reports = [store(lake, Fetched(rows={name: rows}, gaps=[], failures=[]), as_of) for name, rows in stored]
     judged = validate.run(config, as_of=as_of)
     rows = tuple(row for report in reports for row in report.rows)
     return ImportReport(as_of, rows, judged.rows, judged.share_good, tuple(notes))
@@ -186,19 +187,29 @@ def freqtrade(
 
     config = _of_files(config, simulated=False)
     lake = open_lake(config)
-    read = read_freqtrade(folder, config.market, venue=venue, timeframe=timeframe, progress=progress)
-    return _judged(config, lake, read, as_of)
+    notes: list[str] = []
+    read = read_freqtrade(folder, config.market, venue=venue, timeframe=timeframe, tell=notes.append, progress=progress)
+    return _judged(config, lake, read, as_of, notes)
 
 
 def _judged(
     config: Config, lake: Lake, tables: Mapping[str, pl.DataFrame], as_of: datetime, notes: Sequence[str] = ()
 ) -> ImportReport:
     """Store what was read, but for rows that could not be known yet, and judge it."""
-    known = {name: rows.filter(pl.col("available_at") <= as_of) for name, rows in tables.items()}
+    said = list(notes)
+    known = {name: _known(name, rows, as_of, said.append) for name, rows in tables.items()}
     report = store(lake, Fetched(rows=known, gaps=[], failures=[]), as_of)
     judged = validate.run(config, as_of=as_of)
-    said = [*notes, *(line for name, rows in known.items() for line in holes(name, rows))]
+    said += [line for name, rows in known.items() for line in holes(name, rows)]
     return ImportReport(as_of, report.rows, judged.rows, judged.share_good, tuple(said))
+
+
+def _known(name: str, rows: pl.DataFrame, as_of: datetime, tell: Callable[[str], None]) -> pl.DataFrame:
+    """Leave out, and count, rows that are not complete yet: stored now, they would be in quarantine for good."""
+    known = rows.filter(pl.col("available_at") <= as_of)
+    if left := rows.height - known.height:
+        tell(f"{name}: {left} rows are not complete yet at {iso(as_of)} and stay out; a later import takes them")
+    return known
 
 
 def holes(name: str, rows: pl.DataFrame) -> list[str]:

@@ -12,11 +12,14 @@ import polars as pl
 from oihedge.config import Config
 from oihedge.core.errors import ConfigError
 from oihedge.core.protocols import Progress, silent
+from oihedge.core.tables import table
+from oihedge.jobs.holes import keeps_interest, tracked_series
 from oihedge.jobs.opening import market_address, open_lake
 from oihedge.lake.store import Lake
 from oihedge.market.budget import budget
 from oihedge.market.read import Fetched, fetch
 from oihedge.market.settings import Market, Venue
+from oihedge.market.venues import REACH
 
 RECENT = timedelta(days=7)
 """Where the newest rows are looked for first; only a series that has none there is looked for further back."""
@@ -104,19 +107,22 @@ def tracked_tables(market: Market) -> tuple[str, ...]:
 def resume(lake: Lake, config: Config, as_of: datetime) -> dict[tuple[str, ...], datetime]:
     """Return where an ingest begins, by (venue, table, symbol).
 
-    That is a little before the newest row that raw/ has of it, else the start of the configured history.
+    That is a little before the newest row that raw/ has of the series that lags most (a kind, timeframe or measure),
+    or the start of the configured history where one has none.
     """
     earliest = as_of - timedelta(days=config.run.history_days)
     back = timedelta(hours=config.market.lookback_h)
     start: dict[tuple[str, ...], datetime] = {}
     for name in tracked_tables(config.market):
-        series = {(venue.id, symbol): venue for venue in config.market.venues for symbol in venue.symbols.values()}
+        venues = [(venue, tracked_series(config.market, venue, name)) for venue in config.market.venues]
+        past = {venue.id for venue, _ in venues if _has_past(config, venue, name, as_of)}
+        symbols = {(venue.id, symbol): series for venue, series in venues for symbol in venue.symbols.values()}
         newest = _newest(lake, name, max(earliest, as_of - RECENT))
-        if any(one not in newest and _has_past(config, venue, name, as_of) for one, venue in series.items()):
+        if any(of[0] in past and None in _reached(newest, of, series) for of, series in symbols.items()):
             newest = _newest(lake, name, earliest)
-        for venue_id, symbol in series:
-            begin = newest.get((venue_id, symbol), earliest) - back
-            start[venue_id, name, symbol] = max(earliest, begin)
+        for of, series in symbols.items():
+            begin = min((at or earliest for at in _reached(newest, of, series)), default=earliest) - back
+            start[of[0], name, of[1]] = max(earliest, begin)
     return start
 
 
@@ -126,7 +132,25 @@ def _has_past(config: Config, venue: Venue, name: str, as_of: datetime) -> bool:
     return of is not None and bool(of.sources)
 
 
-def _newest(lake: Lake, name: str, since: datetime) -> dict[tuple[str, str], datetime]:
+def _reached(
+    newest: Mapping[tuple[str, ...], datetime], of: tuple[str, str], series: Sequence[Sequence[tuple[str, ...]]]
+) -> list[datetime | None]:
+    """Return where each series of (venue, symbol) stops, None where it has no row.
+
+    Of those that come in one answer the last one counts: a venue may leave one of them out for good.
+    """
+    return [
+        max((at for key in together if (at := newest.get((*of, *key))) is not None), default=None)
+        for together in series
+    ]
+
+
+def _newest(lake: Lake, name: str, since: datetime) -> dict[tuple[str, ...], datetime]:
+    """Return the newest instant since then of each series, by the table's key without ts."""
     rows = lake.rows("raw", name).filter(pl.col("ts") >= since)
-    newest = rows.group_by("venue", "symbol").agg(pl.col("ts").max()).collect()
-    return {(venue, symbol): ts for venue, symbol, ts in newest.iter_rows()}
+    by = [column for column in table(name).key if column != "ts"]
+    if name == "open_interest":  # where there is a history, a snapshot of the present does not stand for it
+        kept = [venue for venue, _ in REACH if keeps_interest(venue)]
+        rows = rows.filter(~pl.col("venue").is_in(kept) | (pl.col("ts") == pl.col("ts").dt.truncate("1h")))
+    newest = rows.group_by(by).agg(pl.col("ts").max()).collect()
+    return {tuple(key): ts for *key, ts in newest.iter_rows()}

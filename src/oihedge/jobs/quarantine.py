@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,8 @@ import polars as pl
 
 from oihedge.config import Config
 from oihedge.core.clock import iso
-from oihedge.core.errors import DataError
+from oihedge.core.errors import ConfigError, DataError
+from oihedge.core.tables import RAW_TABLES
 from oihedge.core.tables import table as table_named
 from oihedge.jobs.opening import open_lake
 from oihedge.lake.store import Lake
@@ -18,6 +20,13 @@ from oihedge.quality.quarantine import row_of
 
 KEY_DIGITS = 12
 _LEAST_DIGITS = 6
+JUDGEMENTS = frozenset(
+    {
+        "price_jump", "oi_jump", "oi_price_jump", "cross_venue_outlier", "venue_set_aside", "frozen",
+        "from_the_future", "rate_extreme", "volatility_extreme",
+    }
+)  # fmt: skip
+"""Reasons that call a row implausible, where a person may know better. Every other one says that it cannot be so."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,18 @@ class Release:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Releases:
+    """What became of several rows: those let go, and one line for each that was not."""
+
+    rows: tuple[Release, ...]
+    refused: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
 def listing(
     config: Config,
     *,
@@ -71,17 +92,9 @@ def listing(
         limit: how many rows are listed; all are counted.
 
     Raises:
-        DataError: if there is no such table.
+        ConfigError: if there is no such table.
     """
-    rows = open_lake(config).read("derived", "quarantine", as_of=as_of)
-    rows = rows.filter(pl.col("released_at").is_not_null() if released else pl.col("released_at").is_null())
-    if table is not None:
-        rows = rows.filter(pl.col("table") == table_named(table).name)
-    if venue is not None:
-        rows = rows.filter(pl.col("venue") == venue)
-    if reason is not None:
-        rows = rows.filter(pl.col("reason").str.split("; ").list.contains(reason))
-    found = rows.collect()
+    found = _chosen(config, as_of, table, venue, reason, released=released)
     counts = found.group_by("table", "venue", "reason").agg(
         rows=pl.len(), first=pl.col("ts").min(), last=pl.col("ts").max()
     )
@@ -94,6 +107,53 @@ def listing(
         tuple(counts.sort("table", "venue", "reason").to_dicts()),
         tuple(shown.select(columns).to_dicts()),
     )
+
+
+def _chosen(
+    config: Config, as_of: datetime, table: str | None, venue: str | None, reason: str | None, *, released: bool = False
+) -> pl.DataFrame:
+    names = [spec.name for spec in RAW_TABLES]
+    if table is not None and table not in names:
+        raise ConfigError(f"unknown table {table!r}", expected=", ".join(names))
+    rows = open_lake(config).read("derived", "quarantine", as_of=as_of)
+    rows = rows.filter(pl.col("released_at").is_not_null() if released else pl.col("released_at").is_null())
+    if table is not None:
+        rows = rows.filter(pl.col("table") == table)
+    if venue is not None:
+        rows = rows.filter(pl.col("venue") == venue)
+    if reason is not None:
+        rows = rows.filter(pl.col("reason").str.split("; ").list.contains(reason))
+    return rows.collect()
+
+
+def release_several(
+    config: Config,
+    keys: Sequence[str] = (),
+    *,
+    as_of: datetime,
+    table: str | None = None,
+    venue: str | None = None,
+    having: str | None = None,
+    reason: str = "",
+) -> Releases:
+    """Let the rows of `keys` go, or else all of a table, a venue and with the reason `having`; each as `release` does.
+
+    Raises:
+        ConfigError: if there is no such table.
+        DataError: if no row is chosen.
+    """
+    if not keys:
+        chosen = _chosen(config, as_of, table, venue, having).sort("table", "ts", "source_key")
+        keys = chosen["source_key"].unique(maintain_order=True).to_list()
+        if not keys:
+            raise DataError("no quarantined row is chosen", do="oihedge quarantine list shows what there is")
+    rows, refused = [], []
+    for key in keys:
+        try:
+            rows.append(release(config, key, as_of=as_of, reason=reason))
+        except DataError as error:
+            refused.append(str(error))
+    return Releases(tuple(rows), tuple(refused))
 
 
 def release(config: Config, key: str, *, as_of: datetime, reason: str = "") -> Release:
@@ -109,8 +169,8 @@ def release(config: Config, key: str, *, as_of: datetime, reason: str = "") -> R
         reason: why, for the record.
 
     Raises:
-        DataError: if no row or more than one has this key, if a required value is missing, or if the venue has since
-            sent another row for the same instant.
+        DataError: if no row or more than one has this key, if a reason is none of JUDGEMENTS, if a required value is
+            missing, or if the venue has since sent another row for the same instant.
     """
     lake = open_lake(config)
     held = _held(lake, key)
@@ -118,6 +178,7 @@ def release(config: Config, key: str, *, as_of: datetime, reason: str = "") -> R
     told = (key, first["table"], first["source_key"], "; ".join(held["reason"].unique().sort()))
     if first["released_at"] is not None:
         return Release(*told, released=False, available_at=first["released_at"])
+    _refuse_if_impossible(held)
     row = row_of(first["table"], first["payload"])
     _refuse_if_outdated(lake, first["table"], row)
     now = max(as_of, *(row[stamp].item() for stamp in ("available_at", "ingested_at") if row[stamp].item()))
@@ -143,6 +204,16 @@ def _held(lake: Lake, key: str) -> pl.DataFrame:
             got=", ".join(rows["source_key"].head(3)),
         )
     return held
+
+
+def _refuse_if_impossible(held: pl.DataFrame) -> None:
+    """Features and models rely on what validated rows cannot be; no person's word changes that."""
+    reasons = set(held["reason"].str.split("; ").explode())
+    if wrong := sorted(reasons - JUDGEMENTS):
+        raise DataError(
+            f"{held['table'][0]} {held['source_key'][0]} cannot be released: {', '.join(wrong)}",
+            expected=f"only reasons among {', '.join(sorted(JUDGEMENTS))}",
+        )
 
 
 def _refuse_if_outdated(lake: Lake, table: str, row: pl.DataFrame) -> None:

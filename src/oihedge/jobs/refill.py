@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from math import ceil
 from typing import Any, Literal
@@ -13,9 +14,10 @@ from oihedge.config import Config
 from oihedge.core.clock import HOUR
 from oihedge.core.errors import ConfigError
 from oihedge.core.protocols import Progress, silent
+from oihedge.core.tables import table
 from oihedge.jobs import ingest
 from oihedge.jobs.backfill import as_text, carry_out, joined, require_venues
-from oihedge.jobs.holes import GRIDDED, Hole, Line, floor, holes, series_of
+from oihedge.jobs.holes import GRIDDED, Hole, Line, floor, holes, series_of, step_of, tracked_series
 from oihedge.jobs.opening import market_address, open_lake
 from oihedge.lake.store import Lake
 from oihedge.market.budget import budget, opening
@@ -42,12 +44,11 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        key = {name: value for name, value in self.hole.line.key if name not in ("venue", "symbol")}
         return {
             "venue": self.venue.id,
             "table": self.hole.line.table,
             "symbol": self.hole.line.named["symbol"],
-            "series": " ".join(str(value) for value in key.values()),
+            "series": self.hole.line.series,
             "start": self.hole.start,
             "end": self.hole.end,
             "rows": self.hole.rows,
@@ -57,10 +58,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class RefillPlan:
-    """The holes there are, oldest first by venue, and the chunks that ask for those within reach."""
+    """The holes there are, oldest first by venue, and the chunks that ask for those within reach.
+
+    `seconds` is how long the venue with the most to do takes at its limits; the others go on beside it.
+    """
 
     findings: tuple[Finding, ...]
     chunks: tuple[Chunk, ...]
+    seconds: float
 
     def count(self, fate: Fate) -> int:
         """Return the missing rows of one fate."""
@@ -74,16 +79,21 @@ class RefillPlan:
             "only_archives": self.count("archive"),
             "held": self.count("held"),
             "calls": sum(chunk.calls for chunk in self.chunks),
+            "seconds": self.seconds,
         }
 
 
 @dataclass(frozen=True)
 class RefillReport:
-    """What a refill brought: rows by venue and table, holes that stay (`gaps`, each with its reason), failures."""
+    """What a refill brought: rows by venue and table, holes that stay (`gaps`, each with its reason), failures.
+
+    `missing` of the rows that were `asked` for did not come.
+    """
 
     as_of: datetime
     holes: int
     asked: int
+    missing: int
     rows: tuple[dict[str, Any], ...]
     gaps: tuple[dict[str, Any], ...]
     failures: tuple[str, ...]
@@ -106,7 +116,8 @@ def plan(
 ) -> RefillPlan:
     """Look for holes in every tracked series; nothing is asked and nothing written.
 
-    A tracked symbol without any row of a table is one hole, from `start` or where the configured history begins.
+    A tracked series without any row is one hole, from `start` or where the configured history begins; series that these
+    settings do not read are left out.
 
     Args:
         config: settings.
@@ -134,7 +145,12 @@ def plan(
          for name in wanted for one in _of_venue(lake, config, venue, name, (layer, start, end), as_of)),
         key=lambda one: (one.venue.id, one.venue.kind, one.hole.line.table, one.hole.start),
     )  # fmt: skip
-    return RefillPlan(tuple(findings), tuple(_chunks(config, findings, as_of)))
+    asked = list(_chunks(config, findings, as_of))
+    lanes: dict[tuple[str, str], float] = defaultdict(float)
+    for chunk, seconds in asked:
+        lanes[chunk.venue.id, chunk.venue.kind] += seconds
+    longest = round(max(lanes.values(), default=0.0), 1)
+    return RefillPlan(tuple(findings), tuple(chunk for chunk, _ in asked), longest)
 
 
 def run(
@@ -163,6 +179,7 @@ def run(
         as_of,
         len(planned.findings),
         planned.count("ask"),
+        _missing(open_lake(config), planned.findings),
         done.rows(),
         tuple(as_text(gap) for gap in joined(still)),
         tuple(done.failures),
@@ -181,28 +198,32 @@ def _of_venue(
     """The holes of one table of one venue, cut where the venue's reach begins."""
     layer, start, end = where
     gives = budget(config.market, venue, name, as_of)
-    if gives is None or not gives.sources or name not in GRIDDED:
+    if gives is None or name not in GRIDDED:
         return
     why = WHY["archive"].format(why=gives.why)
-    silent = set(venue.symbols.values())
-    for line in _tracked(lake, layer, venue, name):
-        silent.discard(line.named["symbol"])
+    by = [column for column in table(name).key if column != "ts"]
+    wanted = [[tuple(zip(by, (venue.id, symbol, *key), strict=True)) for key in together]
+              for symbol in sorted(venue.symbols.values())
+              for together in tracked_series(config.market, venue, name)]  # fmt: skip
+    every = {key for together in wanted for key in together}
+    lines = [line for line in series_of(lake, layer, name) if line.key in every]
+    oldest = gives.oldest if gives.sources else datetime.max.replace(tzinfo=UTC)
+    for line in lines:
         for hole in holes(lake, layer, line, start, end):
-            yield from _cut(venue, hole, gives.oldest, why)
-    raw = {line.named["symbol"] for line in _tracked(lake, "raw", venue, name)} if silent else set()
-    begin = start or max(gives.oldest, floor(as_of, HOUR) - timedelta(days=config.run.history_days))
+            yield from _cut(venue, hole, oldest, why)
+    if not gives.sources:  # what was never recorded of the present is no hole
+        return
+    have = {line.key for line in lines}
+    silent = [key for together in wanted if have.isdisjoint(together) for key in together]
+    raw = {line.key for line in series_of(lake, "raw", name)} if silent else set()
+    begin = start or max(oldest, floor(as_of, HOUR) - timedelta(days=config.run.history_days))
     until = end or floor(as_of, HOUR)
-    for symbol in sorted(silent):
-        rows = gives.rows(begin, until) // gives.symbols
-        line = Line(name, (("venue", venue.id), ("symbol", symbol)), begin, until, 0)
-        if rows:
-            yield from _cut(venue, Hole(line, begin, until, rows, held=symbol in raw), gives.oldest, why)
-
-
-def _tracked(lake: Lake, layer: str, venue: Venue, name: str) -> Iterator[Line]:
-    for line in series_of(lake, layer, name):
-        if line.named["venue"] == venue.id and line.named["symbol"] in venue.symbols.values():
-            yield line
+    for key in silent:
+        line = Line(name, key, begin, until, 0)
+        step = step_of(line)
+        rows = ceil((until - begin) / step) if step else gives.rows(begin, until) // gives.symbols
+        if begin < until and rows:
+            yield from _cut(venue, Hole(line, begin, until, rows, held=key in raw), oldest, why)
 
 
 def _cut(venue: Venue, hole: Hole, oldest: datetime, why: str) -> Iterator[Finding]:
@@ -219,8 +240,23 @@ def _cut(venue: Venue, hole: Hole, oldest: datetime, why: str) -> Iterator[Findi
         yield Finding(venue, Hole(hole.line, begin, hole.end, max(1, round(hole.rows * share))), "ask")
 
 
-def _chunks(config: Config, findings: Sequence[Finding], as_of: datetime) -> Iterator[Chunk]:
-    """Chunks for the holes of a venue's table that begin in one month, with the symbols that have any."""
+def _missing(lake: Lake, findings: Sequence[Finding]) -> int:
+    """Count the rows asked for that raw/ still lacks; before a series' asked holes are only those of archives."""
+    asked: dict[Line, list[Hole]] = {}
+    for one in findings:
+        if one.fate == "ask":
+            asked.setdefault(one.hole.line, []).append(one.hole)
+    have = {(name, line.key) for name in {line.table for line in asked} for line in series_of(lake, "raw", name)}
+    missing = 0
+    for line, mine in asked.items():
+        if (line.table, line.key) in have:
+            mine = list(holes(lake, "raw", line, mine[0].start, mine[-1].end))
+        missing += sum(hole.rows for hole in mine)
+    return missing
+
+
+def _chunks(config: Config, findings: Sequence[Finding], as_of: datetime) -> Iterator[tuple[Chunk, float]]:
+    """Chunks for the holes of a venue's table that begin in one month, with the symbols that have any; seconds each."""
 
     def together(one: Finding) -> tuple[Any, ...]:
         return (one.venue.id, one.venue.kind, one.hole.line.table, one.hole.start.year, one.hole.start.month)
@@ -234,7 +270,11 @@ def _chunks(config: Config, findings: Sequence[Finding], as_of: datetime) -> Ite
         gives = budget(config.market, venue, name, as_of)
         assert gives is not None, "a venue is asked for what it gives"
         for since, until in _pieces(start, end, ceil(gives.rows(start, end) / config.market.chunk_rows)):
-            yield Chunk(venue, (name,), since, until, opening(venue)[0] + gives.calls(since, until))
+            calls, seconds = opening(venue)
+            yield (
+                Chunk(venue, (name,), since, until, calls + gives.calls(since, until)),
+                seconds + gives.seconds(since, until),
+            )
 
 
 def _pieces(start: datetime, end: datetime, number: int) -> Iterator[tuple[datetime, datetime]]:

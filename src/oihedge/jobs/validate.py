@@ -132,25 +132,10 @@ def _judge(
     return verdict, feeds.gaps(pending, beside.filter(pl.col("ts") < pending["ts"].min()), spec)
 
 
-def _mirror(lake: Lake, spec: Table, good: pl.DataFrame) -> None:
-    """Append under the instants at which raw/ took the rows, so that a revision keeps its own time.
-
-    Rows that revise nothing need no instant of their own and go in at once.
-    """
-    if good.is_empty():
-        return
-    within = pl.col("ts").is_between(good["ts"].min(), good["ts"].max())
-    known = lake.rows("validated", spec.name).filter(within).select(spec.key).collect()
-    alone = good if known.is_empty() else good.join(known, on=spec.key, how="anti")
-    alone = alone.filter(pl.struct(spec.key).is_unique())
-    rest = good.clear() if alone.height == good.height else good.join(alone, on=spec.key, how="anti")
-    # Two words of one key may have been taken at one instant: the one that was available earlier goes in first.
-    turns = rest.with_columns(turn=pl.col("available_at").rank("ordinal").over(*spec.key, "ingested_at"))
-    parts = turns.partition_by("ingested_at", "turn", as_dict=True)
-    for rows in (alone, *(parts[turn].drop("turn") for turn in sorted(parts))):
-        taken = rows["ingested_at"].max()
-        if isinstance(taken, datetime):
-            lake.append("validated", spec.name, rows, now=taken)
+def _mirror(lake: Lake, spec: Table, good: pl.DataFrame) -> int:
+    """Append under the stamps of raw/: read as of any instant, validated/ says what the good rows of raw/ say."""
+    taken = good["ingested_at"].max()
+    return lake.append("validated", spec.name, good, now=taken).added if isinstance(taken, datetime) else 0
 
 
 def _fill(lake: Lake, spec: Table, good: pl.DataFrame, config: Config) -> int:
@@ -166,8 +151,7 @@ def _fill(lake: Lake, spec: Table, good: pl.DataFrame, config: Config) -> int:
         aside = lake.read("derived", "quarantine", where=pl.col("table") == spec.name).filter(_aside())
         rows = rows.with_columns(key=key_text(spec, rows)).join(keys_held(aside).collect(), on="key", how="anti")
         rows = rows.drop("key")
-        for instant in rows["ingested_at"].unique().sort():
-            added += lake.append("validated", spec.name, rows.filter(ingested_at=instant), now=instant).added
+        added += _mirror(lake, spec, rows)
     return added
 
 

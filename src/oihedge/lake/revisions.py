@@ -30,7 +30,12 @@ def latest(rows: pl.LazyFrame, key: Sequence[str], as_of: datetime | None = None
         as_of: only rows with available_at <= as_of count; None means all of them.
     """
     known = rows if as_of is None else rows.filter(pl.col("available_at") <= as_of)
-    return known.sort(*key, *STAMPS).filter(_last_of(key))
+    said = []
+    if "filled" in rows.collect_schema():
+        # Where we drew a row between two others, what was there by then counts first, and of that what a source said.
+        there = [] if as_of is None else [pl.col("ingested_at") <= as_of]
+        said = [*there, ~pl.col("filled").fill_null(False)]
+    return known.sort(*key, *said, *STAMPS).filter(_last_of(key))
 
 
 def _last_of(key: Sequence[str]) -> pl.Expr:
@@ -38,8 +43,8 @@ def _last_of(key: Sequence[str]) -> pl.Expr:
     return pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(-1)) for name in key)
 
 
-def one_batch(rows: pl.DataFrame, spec: Table, now: datetime, *, strict: bool) -> pl.DataFrame:
-    """Return `rows` ready to be compared: typed, stamped, one row per key.
+def one_batch(rows: pl.DataFrame, spec: Table, now: datetime, *, strict: bool, mirrored: bool = False) -> pl.DataFrame:
+    """Return `rows` ready to be compared: typed, stamped, one row per key; of mirrored rows one per key and stamps.
 
     A key that comes twice keeps the row with the greatest available_at, of equal ones the last in the frame.
 
@@ -48,6 +53,7 @@ def one_batch(rows: pl.DataFrame, spec: Table, now: datetime, *, strict: bool) -
         spec: the table.
         now: the ingestion instant.
         strict: whether every column that is not nullable must have a value, or only the key and the stamps.
+        mirrored: whether the rows copy another layer's, all revisions with their stamps.
 
     Raises:
         SchemaError: for a missing column, a wrong type or a missing value, naming the column.
@@ -61,9 +67,10 @@ def one_batch(rows: pl.DataFrame, spec: Table, now: datetime, *, strict: bool) -
             raise SchemaError(
                 f"{spec.name}.{name} is missing in {empty} of {typed.height} rows", expected="a value in every row"
             )
-    if _rises(typed, spec.key):
+    key = (*spec.key, *STAMPS) if mirrored else spec.key
+    if _rises(typed, key):
         return typed
-    return typed.sort(*spec.key, "available_at", maintain_order=True).filter(_last_of(spec.key))
+    return typed.sort(*key, "available_at", maintain_order=True).filter(_last_of(key))
 
 
 def _rises(rows: pl.DataFrame, key: Sequence[str]) -> bool:
@@ -126,9 +133,17 @@ def align(rows: pl.DataFrame, stored: pl.Schema, spec: Table) -> pl.DataFrame:
     return rows.with_columns(absent).select(*stored, *new)
 
 
-def changes(
-    incoming: pl.DataFrame, stored: pl.LazyFrame, spec: Table, now: datetime, *, mirrored: bool = False
-) -> pl.DataFrame:
+def unseen(incoming: pl.DataFrame, stored: pl.LazyFrame, spec: Table) -> pl.DataFrame:
+    """Return the mirrored rows that the table does not hold under their key and stamps, as they came.
+
+    Values are not compared: the copy must say at every instant what its original says, also where a value comes back.
+    """
+    near, _ = _near(stored, incoming, spec)
+    identity = [*spec.key, *STAMPS]
+    return incoming.join(near.select(identity).collect(), on=identity, how="anti", maintain_order="left")
+
+
+def changes(incoming: pl.DataFrame, stored: pl.LazyFrame, spec: Table, now: datetime) -> pl.DataFrame:
     """Return the rows of `incoming` that say something the table did not know, stamped as they must be written.
 
     Each row is compared with what its key was known to have at `now` (at its own available_at where that is later):
@@ -140,7 +155,6 @@ def changes(
         stored: every revision of at least the keys of `incoming`; may lack columns that `incoming` has.
         spec: the table.
         now: the ingestion instant.
-        mirrored: the rows copy another layer's and keep its stamps where those come after what is known.
 
     Returns:
         New keys as they came; revisions with available_at = ingested_at = now. Where a key is revised twice at one
@@ -161,7 +175,7 @@ def changes(
         for n in values
     ]
     found, changed = pl.col(_FOUND).is_not_null(), pl.any_horizontal(pl.lit(False), *differs)
-    return joined.filter(~found | changed).with_columns(_stamps(found, now, mirrored)).select(incoming.columns)
+    return joined.filter(~found | changed).with_columns(_stamps(found, now)).select(incoming.columns)
 
 
 def _near(stored: pl.LazyFrame, batch: pl.DataFrame, spec: Table) -> tuple[pl.LazyFrame, list[str]]:
@@ -181,14 +195,11 @@ def _near(stored: pl.LazyFrame, batch: pl.DataFrame, spec: Table) -> tuple[pl.La
     return stored.filter(*wanted), varying or [spec.key[-1]]
 
 
-def _stamps(found: pl.Expr, now: datetime, mirrored: bool) -> list[pl.Expr]:
-    available, was = pl.col("available_at"), pl.col(_WAS + "available_at")
-    follows = (available > was) | ((available == was) & (pl.col("ingested_at") > pl.col(_WAS + "ingested_at")))
-    keeps = ~found | (follows if mirrored else pl.lit(False))
-    written = pl.lit(now, dtype=UTC_TIME)
-    tied = was == pl.col(_MOMENT)
+def _stamps(found: pl.Expr, now: datetime) -> list[pl.Expr]:
+    was, written = pl.col(_WAS + "available_at"), pl.lit(now, dtype=UTC_TIME)
     after_tie = pl.max_horizontal(written, pl.col(_WAS + "ingested_at") + _TICK)
+    taken = pl.when(was == pl.col(_MOMENT)).then(after_tie).otherwise(written)
     return [
-        pl.when(keeps).then("available_at").otherwise(_MOMENT).alias("available_at"),
-        pl.when(keeps).then("ingested_at").when(tied).then(after_tie).otherwise(written).alias("ingested_at"),
+        pl.when(found).then(_MOMENT).otherwise("available_at").alias("available_at"),
+        pl.when(found).then(taken).otherwise("ingested_at").alias("ingested_at"),
     ]

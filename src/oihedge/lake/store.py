@@ -15,7 +15,7 @@ from oihedge.core.errors import BusyError, ConfigError
 from oihedge.core.tables import RAW_TABLES, TABLES, Table, table
 from oihedge.lake.inventory import INVENTORY, count, time_column
 from oihedge.lake.marker import mark, marked
-from oihedge.lake.revisions import align, changes, latest, one_batch
+from oihedge.lake.revisions import align, changes, latest, one_batch, unseen
 from oihedge.lake.settings import S3
 from oihedge.lake.storage import LAYERS, Layer, OutrunError, Storage, s3_options
 from oihedge.lake.upkeep import Upkeep, keep_up
@@ -71,7 +71,7 @@ class Lake:
             name: a table of `core.tables`.
             rows: its columns and available_at; ingested_at is `now` where absent. Tables that are open take further
                 columns. The raw layer takes missing values, the others only where the table allows them. Rows for
-                `validated` that bring ingested_at mirror raw/ and keep its stamps.
+                `validated` that bring ingested_at mirror raw/: every revision goes in under its own stamps.
             now: the ingestion instant, aware.
 
         Returns:
@@ -83,8 +83,8 @@ class Lake:
             OihedgeError: if the store refuses the write; the table is as it was.
         """
         spec, now = _spec(layer, name), require_utc(now, "now")
-        batch = one_batch(rows, spec, now, strict=layer != "raw")
         mirrored = layer == "validated" and "ingested_at" in rows.columns
+        batch = one_batch(rows, spec, now, strict=layer != "raw", mirrored=mirrored)
         if batch.is_empty():
             return Appended(0, self.version(layer, name))
         if self._marked is None:
@@ -109,7 +109,7 @@ class Lake:
             if opened is not None:
                 stored = self._storage.scan(opened)
                 batch = align(batch, stored.collect_schema(), spec)
-                new = changes(batch, stored, spec, now, mirrored=mirrored)
+                new = unseen(batch, stored, spec) if mirrored else changes(batch, stored, spec, now)
                 if new.is_empty():
                     return Appended(0, opened.version())
             return Appended(new.height, self._storage.write(layer, spec, new.sort(spec.key), opened))

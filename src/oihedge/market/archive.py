@@ -22,7 +22,7 @@ from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.protocols import Progress, silent
 from oihedge.core.tables import conform, table
 from oihedge.core.types import Instrument
-from oihedge.market.rows import COINS_AND_USD, bars_table, funding_table, interest_table
+from oihedge.market.rows import COINS_AND_USD, JITTER_MS, bars_table, funding_table, interest_table
 from oihedge.market.settings import Market
 from oihedge.market.zips import Zipped, read_zips
 
@@ -157,11 +157,17 @@ def find_archives(
     for path in sorted(folder.rglob("*.zip")):
         match = _FILE.search(path.as_posix())
         instrument = match and wanted.get((match["market"], match["sym"]))
-        fits = match and match["kind"] in kinds and (match["kind"] not in BARS or match["label"] == timeframe)
-        if match and instrument and fits:
+        if match and instrument and match["kind"] in kinds and _fits(match, timeframe):
             since, until = _days(match["date"], path)
             found.append(ArchiveFile(path, match["kind"], instrument, since, until))
     return found
+
+
+def _fits(match: re.Match[str], timeframe: str) -> bool:
+    """Tell whether a file is of that timeframe; metrics come by day only, for their labels moved on a certain day."""
+    if match["kind"] == "metrics":
+        return match["every"] == "daily" and len(match["date"]) == len("2025-01-01")
+    return match["kind"] not in BARS or match["label"] == timeframe
 
 
 def instruments(settings: Market) -> dict[tuple[str, str], Instrument]:
@@ -243,7 +249,10 @@ def _funding(files: Sequence[ArchiveFile], instrument: Instrument, delay: timede
     raw = read_zips([file.path for file in files], _FUNDING)
     numbers = raw.numbers("last_funding_rate", "funding_interval_hours")
     # payments carry some milliseconds beside their hour
-    hour = raw.instants("calc_time").dt.round("1h")
+    time = raw.instants("calc_time")
+    hour = time.dt.round("1h")
+    far = (time - hour).abs() > timedelta(milliseconds=JITTER_MS)
+    raw.refuse("calc_time", raw.frame["calc_time"], far, "a time within a minute of its hour")
     frame = numbers.select(ts=hour, rate="last_funding_rate", interval_h="funding_interval_hours")
     return funding_table(frame.drop_nulls(), instrument, delay)
 

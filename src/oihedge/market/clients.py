@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import aiohttp
 import ccxt
 import ccxt.async_support
 from ccxt.base.exchange import json_parser
@@ -20,6 +21,25 @@ _PASSING_4XX = {408, 418, 425, 429}
 _FAILED_SERVER = {"10000", "10016", "50000", "50001", "50004", "50013", "50026", "40725", "45001"}
 """Codes in a body with status 200 by which Bybit, OKX and Bitget say that their server failed or is busy."""
 
+MOST_BYTES = 64 * 2**20
+"""More than any list of markets or page of rows needs."""
+
+
+class BoundedResponse(aiohttp.ClientResponse):
+    """An answer of which no more than MOST_BYTES are read, after decompression."""
+
+    async def read(self) -> bytes:
+        """Return the body; too long a one is refused, and its connection closed."""
+        if self._body is None:
+            body = bytearray()
+            async for chunk in self.content.iter_any():
+                body += chunk
+                if len(body) > MOST_BYTES:
+                    self.close()
+                    raise ccxt.BadResponse(f"{self.url.host} sent more than {MOST_BYTES} bytes")
+            self._body = bytes(body)
+        return await super().read()
+
 
 class StrictBody:
     """Mixin that goes before a ccxt class: bodies that are no JSON, or say that the server failed, are errors.
@@ -30,11 +50,17 @@ class StrictBody:
 
     id: str
     gate: Gate
+    session: Any
     raw: bool = False
     """Whether raw bodies are wanted as they are; ccxt's own parsers want numbers as text."""
     served_at: datetime | None = None
     """The venue's own clock in its newest answer."""
     _decoded: Any = None
+
+    def open(self, lazy: bool = False) -> None:
+        """Bound what is read by the session that ccxt opens."""
+        super().open(lazy)  # type: ignore[misc]
+        self.session._response_class = BoundedResponse
 
     def on_rest_response(
         self, code: int, reason: str, url: str, method: str,
@@ -117,8 +143,10 @@ def _moved(urls: Any, base_url: str) -> Any:
 
 def _date(text: str | None) -> datetime | None:
     try:
-        return parsedate_to_datetime(text) if text else None
-    except ValueError:
+        found = parsedate_to_datetime(text) if text else None
+        # "-0000" gives an instant without a zone, which means UTC
+        return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import gzip
+import zlib
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from oihedge.core.clock import iso
 from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.tables import UTC_TIME
 from oihedge.market.spec import FromColumn, ImportSpec, zone_of
 
+Keep = Literal["first", "last"]
+Tell = Callable[[str], None]
+"""Receives one line where rows had to be left out."""
+MOST_BYTES = 2**30
+"""Of a file's decompressed content: a few MB of gzip can hold more than the memory does."""
+_GZIP = b"\x1f\x8b"
 _ENDINGS = {
     ".csv": "csv", ".txt": "csv", ".gz": "csv", ".parquet": "parquet", ".pq": "parquet",
     ".feather": "feather", ".arrow": "feather", ".ipc": "feather",
@@ -36,7 +47,7 @@ def read_file(path: Path, spec: ImportSpec) -> pl.DataFrame:
         )
     try:
         frame = _csv(path, spec) if form == "csv" else pl.read_parquet(path) if form == "parquet" else _feather(path)
-    except (pl.exceptions.PolarsError, OSError, ValueError, UnicodeDecodeError) as error:
+    except (pl.exceptions.PolarsError, OSError, EOFError, ValueError, MemoryError, zlib.error) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path.name} cannot be read as {form}: {why}", do="check the file and `format`") from None
     if frame.is_empty():
@@ -49,12 +60,45 @@ def read_file(path: Path, spec: ImportSpec) -> pl.DataFrame:
 
 def _csv(path: Path, spec: ImportSpec) -> pl.DataFrame:
     names = list(spec.header) if isinstance(spec.header, tuple) else None
-    frame = pl.read_csv(path, has_header=spec.header is True, separator=spec.separator, infer_schema=False)
+    with path.open("rb") as file:  # polars would unpack gzip of any size, whatever the file's name
+        zipped = file.read(len(_GZIP)) == _GZIP
+    source = gunzipped(path) if zipped else path
+    frame = pl.read_csv(source, has_header=spec.header is True, separator=spec.separator, infer_schema=False)
     if names is None:
         return frame
     if len(names) > frame.width:
         raise DataError(f"{path.name} has {frame.width} columns", expected=f"{len(names)}: {', '.join(names)}")
     return frame.rename(dict(zip(frame.columns, names, strict=False)))
+
+
+def gunzipped(path: Path) -> bytes:
+    """Return a gzip file's content.
+
+    Raises:
+        DataError: if that is more than MOST_BYTES; no more is unpacked.
+        OSError, EOFError, zlib.error: if it is damaged.
+    """
+    with gzip.open(path) as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise DataError(f"{path.name} unpacks to too much", expected=f"at most {MOST_BYTES} bytes", do="split it")
+    return content
+
+
+def once(
+    rows: pl.DataFrame, key: Sequence[str], values: Sequence[str], keep: Keep, what: str, tell: Tell
+) -> pl.DataFrame:
+    """Return the first or last row of each key; rows left out that are not equal to it in `values` are told."""
+    distinct = rows.unique([*key, *values], keep=keep, maintain_order=True)
+    kept = distinct.unique(key, keep=keep, maintain_order=True)
+    if left := distinct.height - kept.height:
+        first = distinct.filter(distinct.select(key).is_duplicated())["ts"].min()
+        assert isinstance(first, datetime)
+        tell(
+            f"{what}: {left} rows left out that contradict another of their ts, the first at {iso(first)}; "
+            f"the {keep} of each counts"
+        )
+    return kept
 
 
 def _feather(path: Path) -> pl.DataFrame:

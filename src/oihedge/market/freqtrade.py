@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import zlib
@@ -15,10 +14,12 @@ from pathlib import Path
 
 import polars as pl
 
+from oihedge.core.clock import iso
 from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.protocols import Progress, silent
 from oihedge.core.tables import UTC_TIME, conform, table
 from oihedge.core.types import Instrument
+from oihedge.market.files import MOST_BYTES, Tell, gunzipped, once
 from oihedge.market.rows import bars_table, funding_table, with_intervals
 from oihedge.market.settings import Market
 
@@ -31,7 +32,8 @@ _COLUMNS = ("date", "open", "high", "low", "close", "volume")
 _PERPS = {"binance": "binanceusdm"}
 _SPOTS = {"binanceusdm": "binance"}
 _USUAL_DELAY_S, _USUAL_INTERVAL_H = 5.0, 8.0
-_MOST_BYTES = 2**30
+_BESIDE = timedelta(seconds=60)
+"""How far a funding stamp may lie from its hour; further, rounding would tell a rate before it was known."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,13 @@ class _File:
 
 
 def read_freqtrade(
-    folder: Path, settings: Market, *, venue: str, timeframe: str = "1h", progress: Progress = silent
+    folder: Path,
+    settings: Market,
+    *,
+    venue: str,
+    timeframe: str = "1h",
+    tell: Tell = lambda _: None,
+    progress: Progress = silent,
 ) -> dict[str, pl.DataFrame]:
     """Read every pair that lies in a freqtrade data folder.
 
@@ -56,6 +64,7 @@ def read_freqtrade(
         settings: for the venues' delays.
         venue: ccxt's id of that exchange; spot of binanceusdm is binance's, and the other way round.
         timeframe: of the bars to take, 1h or 1m.
+        tell: receives one line where rows of a file had to be left out.
         progress: told after every file.
 
     Returns:
@@ -80,14 +89,15 @@ def read_freqtrade(
     bars: list[pl.DataFrame] = []
     paid: dict[Instrument, list[pl.DataFrame]] = defaultdict(list)
     for done, file in enumerate(files, 1):
-        frame = _read(file)
+        frame = once(_read(file), ("ts",), _COLUMNS[1:], "last", file.path.name, tell)
+        frame = _priced(frame, file, tell)
         if file.kind == "funding":
-            paid[file.instrument].append(frame)
+            paid[file.instrument].append(_on_the_hour(frame, file))
         else:
             bars.append(_bars(frame, file, timeframe, _delay(delays, file.instrument)))
         progress(done, len(files), file.path.name)
-    funding = [_funding(pl.concat(frames), of, _delay(delays, of)) for of, frames in paid.items()]
-    return {"ohlcv": _joined("ohlcv", bars), "funding": _joined("funding", funding)}
+    funding = [_funding(pl.concat(frames), of, _delay(delays, of), tell) for of, frames in paid.items()]
+    return {"ohlcv": _joined("ohlcv", bars, tell), "funding": _joined("funding", funding, tell)}
 
 
 def _check_venue(venue: str) -> None:
@@ -118,20 +128,20 @@ def _delay(delays: dict[tuple[str, str], float], of: Instrument) -> timedelta:
 
 
 def _read(file: _File) -> pl.DataFrame:
-    """Return (ts, open, high, low, close, volume), sorted, one row per ts: the last."""
+    """Return (ts, open, high, low, close, volume), sorted; rows of one ts in the file's order."""
     name = file.path.name
     try:
-        if file.path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{name} is no freqtrade file", expected=f"at most {_MOST_BYTES} bytes")
+        if file.path.stat().st_size > MOST_BYTES:
+            raise DataError(f"{name} is no freqtrade file", expected=f"at most {MOST_BYTES} bytes")
         frame = _feather(file.path) if file.form == "feather" else _json(file)
-    except (OSError, EOFError, ValueError, RecursionError, zlib.error, pl.exceptions.PolarsError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, MemoryError, zlib.error, pl.exceptions.PolarsError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise DataError(f"{name} cannot be read: {why}", do="download it again with freqtrade") from None
     if frame.is_empty():
         return frame
     if frame["ts"].null_count() or not frame["ts"].dt.year().is_between(2009, 2199).all():
         raise DataError(f"{name} has rows without a time", expected="dates in UTC, or ms since 1970")
-    return frame.sort("ts", maintain_order=True).unique("ts", keep="last", maintain_order=True)
+    return frame.sort("ts", maintain_order=True)
 
 
 def _feather(path: Path) -> pl.DataFrame:
@@ -148,9 +158,7 @@ def _feather(path: Path) -> pl.DataFrame:
 
 
 def _json(file: _File) -> pl.DataFrame:
-    content = file.path.read_bytes()
-    if file.form == "json.gz":
-        content = gzip.decompress(content)
+    content = gunzipped(file.path) if file.form == "json.gz" else file.path.read_bytes()
     rows = json.loads(content)
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == len(_COLUMNS) for row in rows):
         raise ValueError("not a list of [ms, open, high, low, close, volume]")
@@ -166,6 +174,16 @@ def _json(file: _File) -> pl.DataFrame:
     return pl.DataFrame([ts.cast(UTC_TIME), *numbers])
 
 
+def _priced(frame: pl.DataFrame, file: _File, tell: Tell) -> pl.DataFrame:
+    """Leave out, and count, rows without a price or rate; they say nothing of their hour."""
+    needed = ["open"] if file.kind == "funding" else ["open", "high", "low", "close"]
+    kept = frame.drop_nulls(needed)
+    if left := frame.height - kept.height:
+        first = iso(frame.filter(pl.any_horizontal(pl.col(needed).is_null()))["ts"][0])
+        tell(f"{file.path.name}: {left} rows without {' or '.join(needed)} left out, the first at {first}")
+    return kept
+
+
 def _bars(frame: pl.DataFrame, file: _File, timeframe: str, delay: timedelta) -> pl.DataFrame:
     step = STEPS[timeframe]
     if frame.height and (frame["ts"] != frame["ts"].dt.truncate(timeframe)).any():
@@ -174,18 +192,30 @@ def _bars(frame: pl.DataFrame, file: _File, timeframe: str, delay: timedelta) ->
         frame = frame.with_columns(volume=pl.lit(None, dtype=pl.Float64))
     of = file.instrument
     named = Instrument(of.venue, of.symbol, of.asset, file.kind)
-    rows = bars_table(frame.drop_nulls(["open", "high", "low", "close"]), named, delay, timeframe)
+    rows = bars_table(frame, named, delay, timeframe)
     return rows.with_columns(available_at=pl.col("ts") + step + delay)
 
 
-def _funding(frame: pl.DataFrame, of: Instrument, delay: timedelta) -> pl.DataFrame:
-    """Return payments; `open` holds the rate, stamps carry some milliseconds beside their hour."""
-    rates = frame.select(pl.col("ts").dt.round("1h"), rate="open").drop_nulls().sort("ts")
-    once = rates.unique("ts", keep="last", maintain_order=True)
-    return funding_table(with_intervals(once, _USUAL_INTERVAL_H), of, delay)
+def _on_the_hour(frame: pl.DataFrame, file: _File) -> pl.DataFrame:
+    """Return (ts, rate): `open` holds the rate, stamps carry some milliseconds beside their hour."""
+    hour = frame["ts"].dt.round("1h")
+    beside = frame.filter((frame["ts"] - hour).abs() > _BESIDE)
+    if beside.height:
+        raise DataError(
+            f"{file.path.name} has {beside.height} funding stamps beside their hour",
+            expected=f"at most {_BESIDE.seconds} s",
+            got=iso(beside["ts"][0]),
+        )
+    return frame.select(hour, rate="open")
 
 
-def _joined(name: str, frames: list[pl.DataFrame]) -> pl.DataFrame:
+def _funding(frame: pl.DataFrame, of: Instrument, delay: timedelta, tell: Tell) -> pl.DataFrame:
+    rates = once(frame.sort("ts", maintain_order=True), ("ts",), ("rate",), "last", f"funding {of.symbol}", tell)
+    return funding_table(with_intervals(rates, _USUAL_INTERVAL_H), of, delay)
+
+
+def _joined(name: str, frames: list[pl.DataFrame], tell: Tell) -> pl.DataFrame:
     spec = table(name)
     empty = pl.DataFrame(schema={**spec.columns, "available_at": spec.schema["available_at"]})
-    return pl.concat([conform(empty, spec, stamps=False), *frames]).unique(spec.key, keep="last").sort(spec.key)
+    rows = pl.concat([conform(empty, spec, stamps=False), *frames])
+    return once(rows, spec.key, spec.values, "last", name, tell).sort(spec.key)

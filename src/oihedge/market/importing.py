@@ -10,7 +10,7 @@ import polars as pl
 
 from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.tables import conform, table
-from oihedge.market.files import instants, numbers, read_file, texts
+from oihedge.market.files import Tell, instants, numbers, once, read_file, texts
 from oihedge.market.rows import with_intervals
 from oihedge.market.spec import VALUES, FromColumn, ImportSpec, load_spec, resolve_file
 
@@ -27,7 +27,7 @@ def read_import(
     spec: ImportSpec,
     folder: Path | None = None,
     prices: Prices | None = None,
-    tell: Callable[[str], None] | None = None,
+    tell: Tell | None = None,
 ) -> tuple[str, pl.DataFrame]:
     """Read what `spec` describes.
 
@@ -39,7 +39,7 @@ def read_import(
 
     Returns:
         The lake table's name and its rows with available_at, sorted by key, one row per key (the earliest within a grid
-        step, so that flooring never brings a later value forward).
+        step, so that flooring never brings a later value forward; others that differ from it are told).
 
     Raises:
         ConfigError: if the spec does not fit the file (stamps without a zone, no prices to divide by).
@@ -47,12 +47,13 @@ def read_import(
             are mixed or off the grid, text where a number belongs, or a span without rows; file and column are named.
     """
     sources = list(spec.files.items()) if spec.files else [(None, spec.file or "")]
-    parts = [_read_one(spec, resolve_file(name, folder, spec.home), asset) for asset, name in sources]
+    tell = tell or (lambda _: None)
+    parts = [_read_one(spec, resolve_file(name, folder, spec.home), asset, tell) for asset, name in sources]
     rows = pl.concat(parts)
     if rows.is_empty():
         raise DataError(f"{spec.file or next(iter(spec.files.values()))} has no rows in the span that the spec keeps")
     if spec.table == "open_interest":
-        rows = _valued(rows, spec, prices, tell or (lambda _: None))
+        rows = _valued(rows, spec, prices, tell)
     elif spec.table == "funding":
         rows = _with_interval(rows, spec)
     if spec.table == "ohlcv":
@@ -61,7 +62,7 @@ def read_import(
     return spec.table, conform(rows, target, stamps=False).sort(target.key)
 
 
-def _read_one(spec: ImportSpec, path: Path, asset: str | None) -> pl.DataFrame:
+def _read_one(spec: ImportSpec, path: Path, asset: str | None, tell: Tell) -> pl.DataFrame:
     """Return (venue, symbol, asset, ts, available_at, values...) of one file."""
     raw = _kept(read_file(path, spec), spec, path)
     rows = _identified(raw, spec, path, asset)
@@ -77,7 +78,7 @@ def _read_one(spec: ImportSpec, path: Path, asset: str | None) -> pl.DataFrame:
         rows = rows.filter(pl.col("ts") >= spec.start)
     if spec.end is not None:
         rows = rows.filter(pl.col("ts") < spec.end)
-    return rows
+    return once(rows.sort("at"), ("venue", "symbol", "ts"), names, "first", path.name, tell).drop("at")
 
 
 def _kept(raw: pl.DataFrame, spec: ImportSpec, path: Path) -> pl.DataFrame:
@@ -151,7 +152,7 @@ def _instants(stamp: pl.Series, spec: ImportSpec) -> tuple[pl.Series, pl.Series]
 
 
 def _on_grid(rows: pl.DataFrame, spec: ImportSpec, path: Path) -> pl.DataFrame:
-    """Floor `at` to `ts`; of several rows in one step the one nearest to the grid counts."""
+    """Floor `at` to `ts`."""
     if spec.grid is None:
         rows = rows.with_columns(ts="at")
     else:
@@ -165,10 +166,10 @@ def _on_grid(rows: pl.DataFrame, spec: ImportSpec, path: Path) -> pl.DataFrame:
                 got=f"{off[row]:.0f} s",
                 do="filter such rows or set grid: null",
             )
-    return rows.sort("at").unique(["venue", "symbol", "ts"], keep="first", maintain_order=True).drop("at")
+    return rows
 
 
-def _valued(rows: pl.DataFrame, spec: ImportSpec, prices: Prices | None, tell: Callable[[str], None]) -> pl.DataFrame:
+def _valued(rows: pl.DataFrame, spec: ImportSpec, prices: Prices | None, tell: Tell) -> pl.DataFrame:
     """Return rows with oi_base, oi_usd and unit_source."""
     if spec.price is not None:
         rows = rows.join(

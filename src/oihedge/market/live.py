@@ -11,6 +11,7 @@ from typing import Any
 
 import ccxt
 import polars as pl
+from polars.exceptions import PolarsError
 
 from oihedge.core.errors import ConfigError, OihedgeError, VenueError
 from oihedge.core.protocols import Progress
@@ -19,13 +20,14 @@ from oihedge.core.types import Instrument
 from oihedge.market.clients import open_client
 from oihedge.market.limits import Limiter
 from oihedge.market.read import Fetched, Gap
-from oihedge.market.retry import Gate, call
+from oihedge.market.retry import MALFORMED, Gate, call
 from oihedge.market.series import Read, Series
 from oihedge.market.series_jobs import Job, Wanted
 from oihedge.market.series_now import nothing
 from oihedge.market.settings import Market, Venue
 
-FAILURES = (ccxt.BaseError, VenueError)
+FAILURES = (ccxt.BaseError, VenueError, *MALFORMED, PolarsError)
+"""What ends one series and never the whole fetch, be it that a reader did not foresee what a venue sent."""
 
 
 class Reading:
@@ -186,7 +188,8 @@ def _check_symbols(clients: Sequence[tuple[Venue, Any]]) -> None:
 
 
 def _line(error: Exception) -> str:
-    """Return one short line; ccxt's messages may hold a whole HTML page."""
+    """Return one short line; ccxt's messages may hold a whole HTML page, or what steers a terminal."""
     text = " ".join(str(error).split())
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     text = text if len(text) <= 240 else text[:237] + "..."
     return text if isinstance(error, OihedgeError) else f"{type(error).__name__}: {text}"

@@ -15,10 +15,9 @@ import ccxt
 import numpy as np
 
 from oihedge.market.dialects.answers import Answer
+from oihedge.market.rows import JITTER_MS
 
 HOUR_MS = 3_600_000
-JITTER_MS = 60_000
-"""Payments are stamped up to some milliseconds beside their hour; anything further is another instant."""
 EMPTY_MS = 24 * HOUR_MS
 """An empty stretch of payments this long is told as a gap."""
 MOST_PAGES = 1000
@@ -75,11 +74,7 @@ async def read_grid(ask: Ask, calls: Calls, since: int, until: int, cap: int, st
         expected = (span.until - span.since + step - 1) // step
         rows = await calls(once)
         if rows.size < expected:
-            again = await calls(once)
-            fresh = ~np.isin(
-                rows.at, again.at
-            )  # neither answer need have all: what either sent counts, the later first
-            rows = checked(joined([again, rows[fresh]]), span, step)
+            rows = _both(await calls(once), rows, span, step)
         return Page(rows, holes(rows.at.tolist(), span, step) if rows.size < expected else [])
 
     return _joined(await asyncio.gather(*(window(span) for span in spans(since, until, cap * step))))
@@ -88,7 +83,8 @@ async def read_grid(ask: Ask, calls: Calls, since: int, until: int, cap: int, st
 async def read_events(ask: Ask, calls: Calls, since: int, until: int, cap: int, usual_step: int) -> Page:
     """Read payments, whose interval differs by symbol and changes over time.
 
-    A full page may hide more rows than the cap, so its window is halved and asked for again.
+    A full page may hide more rows than the cap, so its window is halved and asked for again. A window with a day or
+    more without a payment is asked for once more; such stretches are told where they stay, before the series began too.
 
     Raises:
         ccxt.BadResponse: when a venue keeps sending two values for one payment or instants beside the hour.
@@ -105,15 +101,17 @@ async def read_events(ask: Ask, calls: Calls, since: int, until: int, cap: int, 
             return checked(on_hour(found), span, HOUR_MS)
 
         rows = await calls(once)
-        if not rows.size and span.until - span.since >= EMPTY_MS:
-            rows = await calls(once)
+        if not (splits and rows.size >= cap) and unpaid(rows, span):
+            again = await calls(once)
+            rows = again if splits and again.size >= cap else _both(again, rows, span, HOUR_MS)
         if splits and rows.size >= cap:
             middle = span.since + max(1, (span.until - span.since) // 2 // HOUR_MS) * HOUR_MS
             return _joined(await asyncio.gather(window(Span(span.since, middle)), window(Span(middle, span.until))))
-        return Page(rows, [span] if not rows.size and span.until - span.since >= EMPTY_MS else [])
+        return Page(rows)
 
     width = max(1, cap - 2) * usual_step
-    return _joined(await asyncio.gather(*(window(span) for span in spans(since, until, width))))
+    rows = _joined(await asyncio.gather(*(window(span) for span in spans(since, until, width)))).rows
+    return Page(rows, unpaid(rows, Span(since, until)))
 
 
 async def read_numbered(ask: Callable[[int], Awaitable[Answer]], calls: Calls, since: int, until: int) -> Page:
@@ -135,8 +133,7 @@ async def read_numbered(ask: Callable[[int], Awaitable[Answer]], calls: Calls, s
         if oldest <= since:
             break
     rows = checked(joined(found), Span(since, until), HOUR_MS)
-    first = int(rows.at[0]) if rows.size else until
-    return Page(rows, [Span(since, first)] if first - since >= EMPTY_MS else [])
+    return Page(rows, unpaid(rows, Span(since, until)))
 
 
 async def _numbered(ask: Callable[[int], Awaitable[Answer]], page: int) -> Answer:
@@ -187,6 +184,17 @@ def holes(instants: Sequence[int], span: Span, step: int) -> list[Span]:
             found.append(Span(expected, at))
         expected = at + step
     return found
+
+
+def unpaid(rows: Answer, span: Span) -> list[Span]:
+    """Return the stretches of `span` of a day or more in which no payment stands."""
+    found = [Span(hole.since, min(hole.until, span.until)) for hole in holes(rows.at.tolist(), span, HOUR_MS)]
+    return [hole for hole in found if hole.until - hole.since >= EMPTY_MS]
+
+
+def _both(again: Answer, before: Answer, span: Span, step: int) -> Answer:
+    """Return what either answer has, since neither need have all; where both do, the later counts."""
+    return checked(joined([again, before[~np.isin(before.at, again.at)]]), span, step)
 
 
 def joined(answers: Sequence[Answer]) -> Answer:

@@ -16,6 +16,8 @@ COINS_AND_USD = "coins and USD value as sent"
 COINS_AT_CLOSE = "coins as sent; USD = coins x close of the perp bar before ts"
 COINS_AT_OPEN = "coins as sent; USD = coins x open of the perp bar at ts"
 COINS_ONLY = "coins as sent; no price for USD"
+JITTER_MS = 60_000
+"""Payments are stamped up to some milliseconds beside their hour; anything further is another instant."""
 INTERVALS_H = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 24.0)
 
 
@@ -97,8 +99,9 @@ def priced(interest: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 def with_intervals(payments: pl.DataFrame, usual_h: float, by: Sequence[str] = ()) -> pl.DataFrame:
     """Add `interval_h` to payments (ts, rate): the hours since the payment before.
 
-    A single longer step between equal shorter ones is a lost payment, not a longer interval; the first payment takes
-    the step after it, and a lone one `usual_h`.
+    A single longer step between equal shorter ones is a lost payment, not a longer interval, and so is a last one of
+    some whole steps, until a further payment confirms it; the first payment takes the step after it, and a lone one
+    `usual_h`.
 
     Args:
         payments: sorted by ts within each group.
@@ -111,8 +114,9 @@ def with_intervals(payments: pl.DataFrame, usual_h: float, by: Sequence[str] = (
 
     step = over(pl.col("ts").diff().dt.total_minutes() / 60.0)
     framed = payments.with_columns(step=pl.when(step.is_in(INTERVALS_H)).then(step))
-    before, after = over(pl.col("step").shift(1)), over(pl.col("step").shift(-1))
-    lost = (before == after) & (pl.col("step") > before)
+    before, after = over(pl.col("step").forward_fill().shift(1)), over(pl.col("step").shift(-1))
+    unconfirmed = after.is_null() & (pl.col("step") % before == 0)
+    lost = ((before == after) | unconfirmed) & (pl.col("step") > before)
     mended = framed.with_columns(step=pl.when(lost).then(before).otherwise(pl.col("step")))
     filled = over(pl.col("step").forward_fill().backward_fill())
     return mended.with_columns(interval_h=filled.fill_null(usual_h)).drop("step")

@@ -11,12 +11,13 @@ import polars as pl
 
 from oihedge.core.types import Instrument
 from oihedge.market.dialects import dialect
-from oihedge.market.dialects.answers import Answer, Query
+from oihedge.market.dialects.answers import Answer, Query, contract_size
 from oihedge.market.limits import Limiter
 from oihedge.market.pager import Span
 from oihedge.market.read import SENT_NOTHING, Gap
 from oihedge.market.rows import from_ms
-from oihedge.market.venues import STEPS, Offer, Reach, reach
+from oihedge.market.units import CONVERSIONS
+from oihedge.market.venues import STEPS, Offer, Reach, Unit, reach
 
 HOUR = timedelta(hours=1)
 FRESH = timedelta(minutes=10)
@@ -45,10 +46,9 @@ class Series:
         """Return what the venue gives for such an instrument."""
         return reach(self.instrument.venue, self.instrument.kind)
 
-    @property
-    def contract_size(self) -> float:
-        """Return the coins in one contract."""
-        return float(self.market.get("contractSize") or 1.0)
+    def contract_size(self, unit: Unit) -> float:
+        """Return the coins in one contract where `unit` counts contracts, else 1."""
+        return contract_size(self.market) if "contracts" in CONVERSIONS[unit].columns else 1.0
 
     def names(self, name: str) -> tuple[str, ...]:
         """Return the columns that the series `name` brings."""

@@ -67,7 +67,8 @@ async def read_interest(series: Series, since: datetime, bars: pl.DataFrame | No
     offer, delay = series.reach.offers["open_interest"], _known_after(series, "open_interest")
     frame, gaps = await _grid(series, "open_interest", since, delay)
     assert offer.unit is not None, "every open_interest offer has a unit"
-    return interest_table(converted(frame, offer.unit, series.contract_size, bars), series.instrument, delay), gaps
+    made = converted(frame, offer.unit, series.contract_size(offer.unit), bars)
+    return interest_table(made, series.instrument, delay), gaps
 
 
 async def read_ratio(series: Series, name: str, since: datetime) -> Read:

@@ -22,6 +22,8 @@ from oihedge.market.units import converted
 from oihedge.market.venues import table_of
 
 ONLY_NOW = "the venue gives only the present: recorded from now on; only an archive can give the past"
+PAYS_WITHIN_MS = 48 * 3_600_000
+"""A next payment further from now than this is a mistake of the venue's: none pays more seldom than daily."""
 
 
 async def read_interest_now(series: Series, since: datetime) -> Read:
@@ -34,7 +36,7 @@ async def read_interest_now(series: Series, since: datetime) -> Read:
         return nothing("open_interest"), gaps
     assert offer.unit is not None, "every open_interest offer has a unit"
     frame = framed(rows, series.names("open_interest_now")).with_columns(ts=pl.lit(series.now, UTC_TIME))
-    made = converted(frame, offer.unit, series.contract_size)
+    made = converted(frame, offer.unit, series.contract_size(offer.unit))
     return interest_table(made, series.instrument, series.known(int(rows.at[0])) - series.now), gaps
 
 
@@ -105,6 +107,10 @@ async def _present(series: Series, name: str, since: datetime) -> tuple[Answer |
         found = await series.ask(name, series.query(series.reach.offers[name], now, now))
         if not found.size:
             raise ccxt.BadResponse(f"{series.instrument.venue} sent nothing about the present")
+        if "pays_at" in (names := series.names(name)):
+            pays_at = found.values[0, names.index("pays_at")]
+            if abs(pays_at - now) > PAYS_WITHIN_MS:  # never so for NaN, where the venue does not say it
+                raise ccxt.BadResponse(f"{series.instrument.venue} says the next payment is at {pays_at:g} ms")
         return found
 
     rows = await series.calls(once)

@@ -54,7 +54,7 @@ class Zipped:
         texts = texts.select(pl.when(~pl.col(name).is_in(_NO_VALUE)).then(pl.col(name)).alias(name) for name in names)
         values = texts.select(pl.col(name).cast(pl.Float64, strict=False) for name in names)
         for name in names:
-            self._refuse(name, texts[name], values[name].is_null() & texts[name].is_not_null(), "a number")
+            self.refuse(name, texts[name], values[name].is_null() & texts[name].is_not_null(), "a number")
         return values
 
     def instants(self, name: str) -> pl.Series:
@@ -70,10 +70,15 @@ class Zipped:
         time = micro.fill_null(iso) if micro.null_count() else micro
         # a count of seconds or a mere 20240101 would silently become 1970
         wrong = time.is_null() | (time.dt.year() < 2009) | (time.dt.year() > 2200)
-        self._refuse(name, texts, wrong, "a time in ms, us or as 2024-01-01 00:00:00")
+        self.refuse(name, texts, wrong, "a time in ms, us or as 2024-01-01 00:00:00")
         return time.alias(name)
 
-    def _refuse(self, name: str, texts: pl.Series, wrong: pl.Series, expected: str) -> None:
+    def refuse(self, name: str, texts: pl.Series, wrong: pl.Series, expected: str) -> None:
+        """Refuse the first of `texts` that is wrong.
+
+        Raises:
+            DataError: naming its file, column and the text.
+        """
         if wrong.any():
             row = int(wrong.arg_max() or 0)
             raise DataError(f"{self.path_of(row).name} column {name}", expected=expected, got=repr(texts[row]))

@@ -12,7 +12,7 @@ import polars as pl
 from oihedge.core.tables import STAMPS, UTC_TIME, Table, conform
 from oihedge.quality import quorum
 from oihedge.quality.neighbours import line_ids, move_factors
-from oihedge.quality.rules import AHEAD, COPY, HELD_BACK, MOVE, OFFSET, RIVALS, Between, Rule
+from oihedge.quality.rules import AHEAD, COPY, HELD_BACK, MOVE, OFFSET, PRICE_MOVE, RIVALS, Between, Rule
 from oihedge.quality.settings import Quality
 
 MINUTE_US = 60_000_000
@@ -20,7 +20,7 @@ TIMEFRAMES_US: Mapping[str, int] = MappingProxyType(
     {"1m": MINUTE_US, "5m": 5 * MINUTE_US, "15m": 15 * MINUTE_US, "30m": 30 * MINUTE_US, "1h": 60 * MINUTE_US,
      "4h": 240 * MINUTE_US, "1d": 1440 * MINUTE_US}
 )  # fmt: skip
-_LATE = {MOVE, *quorum.MEASURED}
+_LATE, _VALUE = {MOVE, PRICE_MOVE, *quorum.MEASURED}, "__value"
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,29 @@ def checked_frame(
         return frame.with_columns(pl.lit(None, pl.Float64()).alias(r.column) for r in rules if r.column in _LATE), []
     # A venue that is set aside still moves: what keeps it out is not its neighbours' business.
     plain = [rule.bad.fill_null(False) for rule in rules if rule.column not in _LATE]
-    most = next(rule.high for rule in rules if isinstance(rule, Between) and rule.column == MOVE)
-    moves = move_factors(
-        frame.with_columns(sane=~pl.any_horizontal(plain)),
-        quorum.VALUES[spec.name],
-        [name for name in spec.key if name != "ts"],
-        around.earlier,
-        most=most,
-        neighbour_h=settings.neighbour_h,
-    )
+    earlier = None if around.earlier is None else _sane(around.earlier, rules)
+    sane = frame.with_columns(sane=~pl.any_horizontal(plain))
+    most = {rule.column: rule.high for rule in rules if isinstance(rule, Between)}
+
+    def moved(column: str, value: pl.Expr) -> pl.Series:
+        told = value.alias(_VALUE)
+        before = None if earlier is None else earlier.with_columns(told)
+        series = [name for name in spec.key if name != "ts"]
+        limits = {"most": most[column], "neighbour_h": settings.neighbour_h}
+        return move_factors(sane.with_columns(told), _VALUE, series, before, **limits).alias(column)
+
+    moves = [moved(MOVE, pl.col(quorum.VALUES[spec.name]))]
+    if PRICE_MOVE in most:
+        moves.append(moved(PRICE_MOVE, pl.col("oi_usd") / pl.col("oi_base")))
     measured, found = quorum.compare(frame, spec, settings, around.venues)
-    return frame.with_columns(moves.alias(MOVE), *measured.get_columns()), found
+    return frame.with_columns(*moves, *measured.get_columns()), found
+
+
+def _sane(earlier: pl.DataFrame, rules: Sequence[Rule]) -> pl.DataFrame:
+    """Leave out what the rules about a row's own values keep out: it must not become the level of those after it."""
+    frame = earlier.with_columns(pl.col(pl.Float64).fill_nan(None))
+    own = [rule for rule in rules if {rule.column, getattr(rule, "other", rule.column)} <= set(frame.columns)]
+    return frame.filter(~pl.any_horizontal(pl.lit(False), *(rule.bad.fill_null(False) for rule in own)))
 
 
 def _times(spec: Table) -> list[pl.Expr]:

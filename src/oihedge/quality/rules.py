@@ -14,12 +14,12 @@ from typing import Any
 import polars as pl
 
 LARGEST = sys.float_info.max
-OFFSET, HELD_BACK, AHEAD, COPY, RIVALS, MOVE = (
-    "grid_offset_us", "held_back_us", "ahead_us", "copy", "rivals", "move"
+OFFSET, HELD_BACK, AHEAD, COPY, RIVALS, MOVE, PRICE_MOVE = (
+    "grid_offset_us", "held_back_us", "ahead_us", "copy", "rivals", "move", "price_move"
 )  # fmt: skip
 """Measured columns: microseconds past the bar grid; from when the row was complete to when it was available; from when
 it was taken to when it was complete; how many equal rows came before; how many different rows share key and stamps;
-factor to the last good row."""
+factor to the last good row, of the table's own value and of the USD value of a coin of open interest."""
 APART, ASIDE, FROZEN, RETURN_Z = "apart", "aside", "frozen_h", "return_z"
 """Measured across venues, see `quorum.py`: distance from the other venues as a share of what is allowed in one hour;
 hours in a row in which the venue disagreed; hours in a row with one value while the others moved; and in the row's own

@@ -32,6 +32,7 @@ from oihedge.quality.rules import (
     LARGEST,
     MOVE,
     OFFSET,
+    PRICE_MOVE,
     RETURN_Z,
     RIVALS,
     Between,
@@ -106,6 +107,7 @@ def _open_interest(settings: Quality) -> Rules:
         Between("oi_negative", "oi_base"),
         Between("oi_usd_negative", "oi_usd"),
         Between("oi_jump", MOVE, high=settings.max_oi_jump),
+        Between("oi_price_jump", PRICE_MOVE, high=1 / (1 - settings.max_hourly_move)),
         *_across_venues(settings),
     )
 

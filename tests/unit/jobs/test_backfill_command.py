@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,11 @@ def test_holes_are_planned_without_a_span(tmp_path: Path, capfd: pytest.CaptureF
     assert sorted(hole["symbol"] for hole in report["holes"]) == sorted(symbols), "nothing is there yet: all is a hole"
     assert report["to_ask"] + report["only_archives"] == sum(hole["rows"] for hole in report["holes"])
     assert report["held"] == 0
+    assert 0 < report["seconds"] < report["calls"], "the venues are asked side by side"
+    _, out, _ = printed(
+        "backfill", "--gaps", "--plan", "--layer", "raw", "--table", "ohlcv", home=tmp_path, capfd=capfd
+    )
+    assert str(timedelta(seconds=round(report["seconds"]))) in " ".join(out.split())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +16,11 @@ from fakes.market_settings import PERPS, market
 from oihedge.config import Config, load
 from oihedge.core.clock import HOUR
 from oihedge.core.errors import ConfigError
+from oihedge.core.tables import UTC_TIME
 from oihedge.jobs import backfill, holdings, holes, ingest, refill
 from oihedge.jobs.opening import open_lake
 from oihedge.market.read import Fetched, fetch
+from oihedge.market.settings import Venue
 
 NOW = datetime(2025, 7, 1, 0, 5, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -118,18 +121,66 @@ def test_a_row_that_was_only_interpolated_is_a_hole_still(config: Config) -> Non
     assert found(planned) == [("bybit", "ohlcv", at, at + HOUR, 1, "ask")]
 
 
-def test_snapshots_of_the_present_stand_for_their_hour_and_only_a_lost_hour_is_a_hole(config: Config) -> None:
+def snapshots(config: Config, venue: str, lost: datetime) -> None:
+    """Put a day of open interest into raw/ as one saw it at two past each hour, but for one hour."""
     whole = keep(config, "raw", pl.lit(False))["open_interest"].filter(pl.col("venue") == "bybit")
+    late, symbol = timedelta(minutes=2), "BTC/USD"
     taken = whole.filter(pl.col("ts").is_between(NOW - DAY, NOW)).with_columns(
-        pl.col("ts") + timedelta(minutes=2), pl.col("available_at") + timedelta(minutes=2), symbol=pl.lit("BTC/USD")
+        pl.col("ts") + late, pl.col("available_at") + late, symbol=pl.lit(symbol), venue=pl.lit(venue)
     )
-    lost = NOW.replace(minute=0) - 7 * HOUR
-    kept = taken.filter(pl.col("ts") != lost + timedelta(minutes=2))
+    kept = taken.filter(pl.col("ts") != lost + late)
     assert kept.height == taken.height - 1
     open_lake(config).append("raw", "open_interest", kept, now=NOW)
+
+
+def holes_of(config: Config, venue: str) -> list[tuple[datetime, datetime]]:
     lines = holes.series_of(open_lake(config), "raw", "open_interest")
-    (line,) = [one for one in lines if one.named.get("symbol") == "BTC/USD"]
-    assert [(one.start, one.end) for one in holes.holes(open_lake(config), "raw", line)] == [(lost, lost + HOUR)]
+    (line,) = [one for one in lines if one.named["symbol"] == "BTC/USD" and one.named["venue"] == venue]
+    return [(one.start, one.end) for one in holes.holes(open_lake(config), "raw", line)]
+
+
+def test_snapshots_of_the_present_stand_for_their_hour_and_only_a_lost_hour_is_a_hole(config: Config) -> None:
+    lost = NOW.replace(minute=0) - 7 * HOUR
+    snapshots(config, "hyperliquid", lost)
+    assert holes_of(config, "hyperliquid") == [(lost, lost + HOUR)]
+
+
+def test_where_a_venue_has_the_row_on_the_hour_a_snapshot_does_not_stand_for_it(config: Config) -> None:
+    snapshots(config, "bybit", NOW.replace(minute=0) - 7 * HOUR)
+    assert holes_of(config, "bybit") == [(NOW.replace(minute=0) - 23 * HOUR, NOW.replace(minute=0) + HOUR)]
+
+
+def test_a_hole_in_what_a_venue_only_tells_now_is_left_to_archives(config: Config) -> None:
+    lost = NOW.replace(minute=0) - 7 * HOUR
+    snapshots(config, "hyperliquid", lost)
+    only = PERPS[2].model_copy(update={"symbols": {"BTC": "BTC/USD"}})
+    planned = refill.plan(config.model_copy(update={"market": market(only)}), as_of=NOW, layer="raw",
+                          tables=("open_interest",))  # fmt: skip
+    assert found(planned) == [("hyperliquid", "open_interest", lost, lost + HOUR, 1, "archive")]
+    assert "the venue gives only the present" in planned.findings[0].why
+    assert planned.chunks == ()
+
+
+def test_series_that_these_settings_do_not_read_have_no_holes_to_ask_for(config: Config) -> None:
+    bars = keep(config, "raw", pl.lit(False))["ohlcv"]
+    left = bars.filter(pl.col("ts").dt.hour() != 5)
+    for other in ({"timeframe": "1m"}, {"kind": "mark"}):
+        names = [pl.lit(value).alias(name) for name, value in other.items()]
+        open_lake(config).append("raw", "ohlcv", left.with_columns(*names), now=NOW)
+    assert refill.plan(config, as_of=NOW, layer="raw").findings == ()
+    marks = config.market.model_copy(update={"price_kinds": ("trade", "mark")})
+    planned = refill.plan(config.model_copy(update={"market": marks}), as_of=NOW, layer="raw", venues=("bybit",))
+    assert {(one.as_dict()["series"], one.fate) for one in planned.findings} == {("mark 1h", "ask")}
+
+
+def test_a_refill_tells_the_rows_asked_for_that_did_not_come(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, last = datetime(2025, 6, 10, 5, tzinfo=UTC), datetime(2025, 6, 10, 9, tzinfo=UTC)
+    keep(config, "raw", (pl.col("venue") == "bybit") & between(first, last))
+    with LoopbackVenue(NOW_MS, first_ms=int((last - HOUR).timestamp() * 1000)) as loopback:
+        monkeypatch.setattr(refill, "market_address", lambda *_: nullcontext(loopback.url))
+        report = refill.run(config, as_of=NOW, layer="raw", venues=("bybit",), tables=("ohlcv",))
+    assert (report.asked, report.missing) == (4, 3)
+    assert refill.plan(config, as_of=NOW, layer="raw", venues=("bybit",), tables=("ohlcv",)).count("ask") == 3
 
 
 def test_a_given_span_also_shows_what_lacks_before_the_first_row(config: Config) -> None:
@@ -179,11 +230,17 @@ def test_a_wrong_wish_is_refused(wrong: dict[str, Any], told: str, config: Confi
 def test_the_list_of_data_tells_each_series_span_and_its_gaps(config: Config) -> None:
     first = datetime(2025, 6, 10, 5, tzinfo=UTC)
     keep(config, "raw", (pl.col("venue") == "bybit") & (pl.col("ts").is_in([first, first + 5 * HOUR])))
-    lines = {(line["venue"], line["table"]): line for line in holdings.run(config, timerange=True).series}
+    bars = open_lake(config).read("raw", "ohlcv").filter(pl.col("venue") == "bybit").drop("ingested_at").collect()
+    marks = bars.with_columns(kind=pl.lit("mark")).filter(pl.col("ts") != first + 6 * HOUR)
+    open_lake(config).append("raw", "ohlcv", marks, now=NOW)
+    told = holdings.run(config, timerange=True).series
+    lines = {(line["venue"], line["table"]): line for line in told if line["series"] != "mark 1h"}
     assert lines["bybit", "ohlcv"] == {
-        "layer": "raw", "table": "ohlcv", "venue": "bybit", "symbol": "BTC/USDT:USDT", "rows": 37 * 24 - 2,
-        "first": START, "last": NOW.replace(minute=0) - HOUR, "gaps": 2,
+        "layer": "raw", "table": "ohlcv", "venue": "bybit", "symbol": "BTC/USDT:USDT", "series": "perp 1h",
+        "rows": 37 * 24 - 2, "first": START, "last": NOW.replace(minute=0) - HOUR, "gaps": 2, "missing": 2,
     }  # fmt: skip
+    (mark,) = [line for line in told if line["series"] == "mark 1h"]
+    assert (mark["rows"], mark["gaps"], mark["missing"]) == (37 * 24 - 3, 2, 3)
     assert lines["binanceusdm", "funding"]["gaps"] == 0
     assert "first" not in holdings.run(config).series[0]
 
@@ -195,6 +252,65 @@ def test_a_new_asset_is_ingested_from_its_own_beginning(config: Config) -> None:
     assert start["bybit", "ohlcv", "ETH/USDT:USDT"] == NOW - timedelta(days=both.run.history_days)
     newest = NOW.replace(minute=0) - HOUR
     assert start["bybit", "ohlcv", "BTC/USDT:USDT"] == newest - timedelta(hours=both.market.lookback_h)
+
+
+BACK = timedelta(hours=3)
+
+
+def resumed(config: Config, table: str, *venues: Venue, **more: Any) -> list[datetime]:
+    tracked = market(*venues, tables=(table,), **more)
+    start = ingest.resume(open_lake(config), config.model_copy(update={"market": tracked}), NOW)
+    return [start[venue.id, table, "BTC/USDT:USDT"] for venue in venues]
+
+
+def test_an_ingest_begins_where_the_kind_or_timeframe_that_lags_most_stops(config: Config) -> None:
+    bars, newest = keep(config, "raw", pl.lit(False))["ohlcv"], NOW.replace(minute=0) - HOUR
+    earliest = NOW - timedelta(days=config.run.history_days)
+    assert resumed(config, "ohlcv", *VENUES) == [newest - BACK] * 2
+    assert resumed(config, "ohlcv", *VENUES, price_kinds=("trade", "mark")) == [earliest] * 2, "marks were never read"
+    lag = bars.filter(pl.col("ts") <= NOW - pl.when(pl.col("venue") == "bybit").then(10 * DAY).otherwise(DAY))
+    for other in ({"kind": "mark"}, {"timeframe": "5m"}):
+        names = [pl.lit(value).alias(name) for name, value in other.items()]
+        open_lake(config).append("raw", "ohlcv", lag.with_columns(*names), now=NOW)
+    for more in ({"price_kinds": ("trade", "mark")}, {"timeframes": ("1h", "5m")}):
+        assert resumed(config, "ohlcv", *VENUES, **more) == [
+            newest + HOUR - DAY - BACK,
+            newest + HOUR - 10 * DAY - BACK,
+        ]
+    assert resumed(config, "ohlcv", *VENUES) == [newest - BACK] * 2, "what these settings do not read does not count"
+
+
+def test_an_ingest_does_not_wait_for_bars_that_the_venue_does_not_have(config: Config) -> None:
+    bars = keep(config, "raw", pl.lit(False))["ohlcv"].filter(pl.col("venue") == "bybit")
+    open_lake(config).append("raw", "ohlcv", bars.with_columns(venue=pl.lit("hyperliquid")), now=NOW)
+    only = VENUES[0].model_copy(update={"id": "hyperliquid"})
+    assert resumed(config, "ohlcv", only, price_kinds=("trade", "mark")) == [NOW.replace(minute=0) - HOUR - BACK]
+
+
+def test_an_ingest_begins_at_the_measure_that_lags_unless_one_answer_brings_them_all(config: Config) -> None:
+    last = NOW.replace(minute=0)
+    keys = [
+        (venue, measure, last - (DAY if measure == "taker_volume" else 0 * DAY))
+        for venue in ("binanceusdm", "gate")
+        for measure in ("accounts", "top_accounts", "top_positions", "taker_volume")
+    ]
+    rows = pl.DataFrame(keys, schema=["venue", "measure", "ts"], orient="row").with_columns(
+        pl.col("ts").cast(UTC_TIME), symbol=pl.lit("BTC/USDT:USDT"), asset=pl.lit("BTC"), ratio=1.0, available_at=NOW
+    )
+    open_lake(config).append("raw", "long_short", rows.cast({"available_at": UTC_TIME}), now=NOW)
+    gate = VENUES[0].model_copy(update={"id": "gate"})
+    assert resumed(config, "long_short", VENUES[0], gate) == [last - DAY - BACK, last - BACK]
+
+
+def test_a_snapshot_of_the_present_does_not_hide_that_the_history_of_open_interest_lags(config: Config) -> None:
+    lagged = NOW.replace(minute=0) - DAY
+    rows = keep(config, "raw", pl.col("ts") > lagged)["open_interest"].filter(pl.col("ts") == NOW.replace(minute=0))
+    late = timedelta(minutes=5)
+    seen = rows.with_columns(pl.col("ts") + late, pl.col("available_at") + late)
+    now = seen.head(1).with_columns(venue=pl.lit("hyperliquid"))
+    open_lake(config).append("raw", "open_interest", pl.concat([seen, now]), now=NOW)
+    only = VENUES[0].model_copy(update={"id": "hyperliquid"})
+    assert resumed(config, "open_interest", *VENUES, only) == [lagged - BACK, lagged - BACK, NOW - BACK]
 
 
 def test_rows_are_counted_by_venue_also_where_only_some_are_new(config: Config) -> None:

@@ -67,7 +67,30 @@ def test_rows_that_could_not_be_known_yet_stay_out(tmp_path: Path, capfd) -> Non
     code, out, _ = run(capfd, "--home", str(tmp_path), "--freqtrade", str(tmp_path), "--venue", "okx", "--json",
                        "--as-of", "2024-01-03T02:30:00Z", "market=ccxt")  # fmt: skip
     assert code == 0
-    assert json.loads(out)["rows"][0]["added"] == 2
+    report = json.loads(out)
+    assert report["rows"][0]["added"] == 2
+    assert "ohlcv: 1 rows are not complete yet at 2024-01-03T02:30:00Z" in report["notes"][0]
+
+
+def test_a_spec_leaves_out_rows_that_are_not_complete_yet_and_a_later_import_takes_them(tmp_path: Path, capfd) -> None:
+    (tmp_path / "bars.csv").write_text(
+        "time,o,h,l,c\n" + "".join(f"2024-01-03 0{h}:00:00,10,12,9,11\n" for h in range(3))
+    )
+    (tmp_path / "spec.yaml").write_text(
+        "{table: ohlcv, file: bars.csv, venue: okx, asset: BTC, kind: perp, stamp: open, time_zone: UTC, "
+        "columns: {ts: time, open: o, high: h, low: l, close: c}}"
+    )
+    told = ("--home", str(tmp_path), "--spec", str(tmp_path / "spec.yaml"), "--json", "market=imported", "--as-of")
+    seen = []
+    for as_of in ("2024-01-03T02:30:00Z", "2024-01-03T03:30:00Z"):
+        code, out, _ = run(capfd, *told, as_of)
+        assert code == 0
+        report = json.loads(out)
+        seen.append((report["rows"][0]["added"], len(report["notes"]), report["share_good"]))
+    assert seen == [(2, 1, 1.0), (1, 0, 1.0)]
+    lake = open_lake(load(["market=imported"], home=tmp_path))
+    assert lake.read("validated", "ohlcv").collect().height == 3
+    assert lake.read("derived", "quarantine").collect().is_empty()
 
 
 @pytest.mark.parametrize(

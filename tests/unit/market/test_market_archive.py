@@ -180,6 +180,24 @@ def test_funding_stands_on_its_hour_with_its_own_interval(tmp_path):
     ]
 
 
+def test_funding_that_stands_beside_its_hour_is_refused(tmp_path):
+    stamp = int(DAY.timestamp() * 1000)
+    name = "futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2025-03.zip"
+    put(tmp_path, name, FUNDING + f"{stamp + 60_000},8,0.0001\n{stamp + 8 * 3600_000 - 60_001},8,0.0002\n")
+    with pytest.raises(DataError, match="column calc_time; expected a time within a minute of its hour") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert str(stamp + 8 * 3600_000 - 60_001) in str(caught.value)
+
+
+@pytest.mark.parametrize(("every", "label"), [("monthly", "2026-06"), ("daily", "2026-06"), ("monthly", "2026-06-01")])
+def test_metrics_of_a_month_are_no_archive(tmp_path, every, label):
+    text = METRICS + metrics_day(datetime(2026, 6, 25, tzinfo=UTC), 0)
+    put(tmp_path, METRICS_PATH.format(label).replace("daily", every), text)
+    with pytest.raises(DataError, match="has no archive file"):
+        read(tmp_path, datetime(2026, 6, 1, tzinfo=UTC))
+
+
 def test_only_the_span_and_the_configured_symbols_are_read(tmp_path):
     put(tmp_path, METRICS_PATH.format("2025-03-01"), METRICS + metrics_day(DAY, 5))
     put(tmp_path, METRICS_PATH.format("2025-02-01"), "damaged", checksum="not even read")

@@ -13,6 +13,7 @@ from fakes.market_settings import PERPS, SPOTS, market
 
 from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.tables import conform, table
+from oihedge.market import files
 from oihedge.market.freqtrade import read_freqtrade
 
 T0 = datetime(2025, 1, 1, tzinfo=UTC)
@@ -115,9 +116,40 @@ def test_minute_bars_when_asked_for(tmp_path: Path) -> None:
 
 def test_unsorted_repeated_and_blank_rows(tmp_path: Path) -> None:
     rows = [*rows_of(2, 0), *rows_of(0, open=11.0), *rows_of(1, close=float("nan"))]
-    put(tmp_path, BTC, rows)
-    bars = read(tmp_path)["ohlcv"]
+    put(tmp_path, BTC, [*rows, *rows[:1]])
+    told: list[str] = []
+    bars = read(tmp_path, tell=told.append)["ohlcv"]
     assert bars.select("ts", "open").rows() == [(T0, 11.0), (T0 + 2 * HOUR, 10.0)]
+    name = Path(BTC).name + ".feather"
+    assert told == [
+        f"{name}: 1 rows left out that contradict another of their ts, the first at 2025-01-01T00:00:00Z; "
+        "the last of each counts",
+        f"{name}: 1 rows without open or high or low or close left out, the first at 2025-01-01T01:00:00Z",
+    ]
+
+
+def test_two_files_that_contradict_each_other_are_told(tmp_path: Path) -> None:
+    put(tmp_path, BTC, rows_of(0, 1))
+    put(tmp_path, Path(BTC).name, rows_of(0, open=11.0))
+    told: list[str] = []
+    assert read(tmp_path, tell=told.append)["ohlcv"].height == 2
+    assert [line.split(",")[0] for line in told] == ["ohlcv: 1 rows left out that contradict another of their ts"]
+
+
+def test_a_funding_stamp_beside_its_hour_is_refused_and_not_told_before_it_was_known(tmp_path: Path) -> None:
+    paid = [[row[0] + 61_000, *row[1:]] for row in rows_of(8)]
+    put(tmp_path, "futures/BTC_USDT_USDT-8h-funding_rate", [*rows_of(0), *paid])
+    with pytest.raises(DataError, match=r"funding_rate\.feather has 1 funding stamps .* got 2025-01-01T08:01:01Z"):
+        read(tmp_path)
+
+
+def test_a_small_file_that_unpacks_to_too_much_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_BYTES", 1000)
+    put(tmp_path, BTC, rows_of(0), "json.gz")
+    assert read(tmp_path)["ohlcv"].height == 1
+    put(tmp_path, BTC, rows_of(*range(100)), "json.gz")
+    with pytest.raises(DataError, match=r"futures\.json\.gz unpacks to too much; expected at most 1000 bytes"):
+        read(tmp_path)
 
 
 def test_what_is_no_candle_file_is_left_alone(tmp_path: Path) -> None:

@@ -75,6 +75,18 @@ def test_floored_stamps_keep_the_instant_they_were_known(tmp_path):
     assert rows["available_at"][0] == T0 + timedelta(seconds=2, milliseconds=467)
 
 
+def test_rows_that_contradict_each_other_are_told_and_equal_ones_are_not(tmp_path):
+    text = BAR_TEXT + "2025-01-01 00:00:00,1,3,0.5,2\n" + "2025-01-01 01:00:00,2,4,1,3.5\n" * 2
+    (tmp_path / "bars.csv").write_text(text)
+    told: list[str] = []
+    _, rows = read_import(spec_of(tmp_path, BARS), tell=told.append)
+    assert rows["close"].to_list() == [2.0, 3.0]
+    assert told == [
+        "bars.csv: 1 rows left out that contradict another of their ts, the first at 2025-01-01T01:00:00Z; "
+        "the first of each counts"
+    ]
+
+
 def test_without_a_grid_every_snapshot_keeps_its_instant(tmp_path):
     (tmp_path / "oi.csv").write_text("time,oi\n2025-01-01 00:20:00,10\n2025-01-01 00:40:00,11\n")
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump({**INTEREST, "grid": None}))

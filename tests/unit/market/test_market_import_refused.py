@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 from fakes.import_specs import BAR_TEXT, BARS, FUNDING, INTEREST, PRICE, imported, opens, spec_of
 
 from oihedge.core.errors import ConfigError, DataError, OihedgeError
+from oihedge.market import files
 from oihedge.market.importing import load_spec
+
+
+@pytest.mark.parametrize("name", ["bars.csv.gz", "bars.csv"])
+def test_a_gzipped_csv_is_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(files, "MOST_BYTES", len(BAR_TEXT))
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(BAR_TEXT.encode()))
+    assert imported(tmp_path, BARS, file=name).height == 2
+    path.write_bytes(gzip.compress((BAR_TEXT + "\n" * 10**6).encode()))
+    with pytest.raises(DataError, match=f"{name} unpacks to too much"):
+        imported(tmp_path, BARS, file=name)
+    path.write_bytes(gzip.compress(BAR_TEXT.encode())[:-6])
+    with pytest.raises(DataError, match=f"{name} cannot be read as csv"):
+        imported(tmp_path, BARS, file=name)
+
 
 BAD_FILES = [
     pytest.param({}, "time,o,h,l\n2025-01-01,1,2,3\n", DataError, "bars.csv lacks column 'c'", id="missing column"),

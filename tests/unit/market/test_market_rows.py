@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oihedge.market.dialects.answers import Answer, instants, iso_instants, numbers
+from oihedge.market.clients import _date
+from oihedge.market.dialects.answers import Answer, instants, iso_instants, numbers, single
+from oihedge.market.live import _line
 from oihedge.market.pager import HOUR_MS, Span, checked, read_events, read_grid, read_numbered, spans
 from oihedge.market.rows import priced, with_intervals
 
@@ -55,11 +57,20 @@ def test_the_future_of_the_bar_at_ts_never_changes_its_value():
         ([0, 4, 8, 16, 24], [4, 4, 4, 8, 8]),  # and lengthens
         ([0, 8, 24, 32], [8, 8, 8, 8]),  # a lost payment is no longer interval
         ([0, 1, 3, 4], [1, 1, 1, 1]),
+        ([0, 1, 2, 4], [1, 1, 1, 1]),  # the last one too, as long as no further payment confirms it
+        ([0, 8, 16, 40], [8, 8, 8, 8]),
+        ([0, 1, 2, 4, 7], [1, 1, 1, 1, 1]),
+        ([0, 1, 2, 4, 6], [1, 1, 1, 2, 2]),
         ([5], [8]),
     ],
 )
 def test_the_interval_is_the_time_since_the_payment_before(hours, expected):
     assert with_intervals(pl.DataFrame({"ts": at(*hours)}), 8.0)["interval_h"].to_list() == expected
+
+
+def test_a_lost_payment_at_the_end_of_one_series_is_not_confirmed_by_another():
+    frame = pl.DataFrame({"of": [*"aaaabb"], "ts": at(0, 1, 2, 4, 0, 2)})
+    assert with_intervals(frame, 8.0, ["of"])["interval_h"].to_list() == [1, 1, 1, 1, 2, 2]
 
 
 def test_intervals_of_two_series_do_not_mix():
@@ -126,6 +137,50 @@ def test_payments_are_all_found_whatever_their_intervals_and_the_cap(steps, cap,
     assert page.rows.at.tolist() == [h * HOUR_MS for h in hours]
 
 
+def paid(*hours: int, sent: list[tuple[int, ...]]):
+    """Read what a venue paid over 160 hours in one window, whose n-th answer holds only the hours `sent[n]`."""
+    asked = []
+
+    async def ask(a: int, b: int):
+        asked.append((a, b))
+        return answer([(h * HOUR_MS, 0.1) for h in sent[min(len(asked), len(sent)) - 1]])
+
+    page = asyncio.run(read_events(ask, calls, 0, 160 * HOUR_MS, 100, 8 * HOUR_MS))
+    assert [at // HOUR_MS for at in page.rows.at.tolist()] == list(hours)
+    return [(span.since // HOUR_MS, span.until // HOUR_MS) for span in page.missing], len(asked)
+
+
+ALL = tuple(range(0, 160, 8))
+
+
+@pytest.mark.parametrize("first", [ALL[:-4], ALL[4:], (*ALL[:5], *ALL[9:]), ()])
+def test_a_page_that_lacks_a_day_of_payments_is_asked_for_once_more(first):
+    assert paid(*ALL, sent=[first, ALL]) == ([], 2)
+    assert paid(*ALL, sent=[first, tuple(set(ALL) - set(first))]) == ([], 2)
+
+
+@pytest.mark.parametrize(
+    ("lasting", "missing"),
+    [
+        (ALL[:-4], [(121, 160)]),
+        (ALL[4:], [(0, 32)]),
+        ((*ALL[:5], *ALL[9:]), [(33, 72)]),
+        ((), [(0, 160)]),
+        ((*ALL[:5], *ALL[7:]), []),  # less than a day
+    ],
+)
+def test_payments_that_stay_away_are_told(lasting, missing):
+    assert paid(*lasting, sent=[lasting])[0] == missing
+
+
+def test_a_hole_that_lies_across_two_windows_is_told():
+    async def ask(a: int, b: int):
+        return answer([(h * HOUR_MS, 0.1) for h in ALL if not 64 <= h < 96 and a <= h * HOUR_MS < b])
+
+    page = asyncio.run(read_events(ask, calls, 0, 160 * HOUR_MS, 12, 8 * HOUR_MS))
+    assert [(span.since // HOUR_MS, span.until // HOUR_MS) for span in page.missing] == [(57, 96)]
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
@@ -173,9 +228,46 @@ def test_numbers_come_from_numbers_and_their_text_and_blanks_only_where_they_may
     assert np.isnan(numbers([None, "", "7"], blanks=True)).tolist() == [True, True, False]
 
 
-@pytest.mark.parametrize("odd", ["now", "today", "NaT", "2025", "2025-01-01T00:00:00", "2025-13-01T00:00:00Z", 5, None])
+@pytest.mark.parametrize(
+    "odd",
+    ["now", "today", "NaT", "2025", "2025-01-01T00:00:00", "2025-13-01T00:00:00Z", 5, None, "2025-01-01T00:00+01Z",
+     "2025-01-01 00:00:00Z", "\u0662025-01-01T00:00:00Z", "2008-12-31T23:59:59Z", "2200-01-01T00:00:00Z"],
+)  # fmt: skip
 def test_what_is_no_instant_is_refused(odd):
     with pytest.raises(ccxt.BadResponse):
         iso_instants([odd])
     with pytest.raises((ccxt.BadResponse, TypeError)):
         instants([odd, 0.5])
+
+
+@pytest.mark.parametrize("odd", ["1e30", 1e300, 10**17, 2**53 - 1, -1, 0, 1_230_767_999_999, 7_258_118_400_000])
+def test_an_instant_outside_the_years_of_markets_is_refused(odd):
+    with pytest.raises(ccxt.BadResponse, match="2009 to 2199"):
+        instants([odd])
+    with pytest.raises(ccxt.BadResponse):
+        single(odd, 1.0)
+
+
+def test_instants_of_those_years_are_read_and_a_clock_that_says_nothing_is_zero():
+    assert instants([1_230_768_000_000, "7258118399999"]).tolist() == [1_230_768_000_000, 7_258_118_399_999]
+    assert instants([1_230_768_000], 1000).tolist() == [1_230_768_000_000]
+    assert iso_instants(["2009-01-01T00:00:00Z", "2025-01-01T00:00:00.250Z"]).tolist() == [
+        1_230_768_000_000, 1_735_689_600_250
+    ]  # fmt: skip
+    assert single(None, 1.0).at.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "hour"), [("Tue, 01 Jul 2025 00:05:00 -0000", 0), ("Tue, 01 Jul 2025 00:05:00 +0200", 22), ("", None),
+                       ("Fri, 31 Dec 9999 23:59:59 -2359", None), ("Tue, 01 Jul 2025 00:05:00 +99999999999999", None)],
+)  # fmt: skip
+def test_a_date_header_is_utc_or_nothing(text, hour):
+    found = _date(text)
+    assert (found and (found.hour, found.tzinfo)) == (None if hour is None else (hour, UTC))
+
+
+def test_a_failure_is_one_short_line_that_steers_no_terminal():
+    line = _line(ccxt.BadResponse("sent \x1b[2J\u202e\n" + "\x07" * 900))
+    assert line.startswith(r"BadResponse: sent \x1b[2J\u202e \x07")
+    assert line.isprintable()
+    assert len(line) < 260

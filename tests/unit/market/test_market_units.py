@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from itertools import product
 
 import ccxt
@@ -19,7 +20,7 @@ from oihedge.market.dialects.answers import Query
 from oihedge.market.dialects.deribit import greeks_of, read_chain
 from oihedge.market.retry import MALFORMED
 from oihedge.market.rows import depth_table, ratio_table
-from oihedge.market.series import framed, instant
+from oihedge.market.series import Series, framed, instant
 from oihedge.market.units import CONVERSIONS, converted
 from oihedge.market.venues import REACH, Unit
 
@@ -182,6 +183,29 @@ def test_contracts_that_contradict_the_coins_beside_them_are_refused():
 PERP = Instrument("okx", "BTC/USDT:USDT", "BTC", "perp")
 
 
+@pytest.mark.parametrize("odd", [None, 0, 0.0, -1.0, float("nan"), float("inf"), True, "0.01"])
+@pytest.mark.parametrize(("venue", "name"), [("okx", "depth"), ("gate", "ohlcv"), ("gate", "depth")])
+def test_contracts_of_an_unknown_size_are_never_taken_for_coins(venue, name, odd):
+    market = {**MARKETS[venue, "perp"], "contractSize": odd}
+    body, asked = PAYLOADS[venue, "perp", name][0], replace(query(venue, "perp"), market=market)
+    with pytest.raises(ccxt.BadResponse, match="contractSize > 0 of BTC"):
+        dialect(venue, "perp", name).read(body, asked)
+    with pytest.raises(ccxt.BadResponse, match="contractSize > 0 of BTC"):
+        series_of(venue, market).contract_size(Unit.CONTRACTS_USD)
+
+
+def series_of(venue: str, market) -> Series:
+    hour = instant(T1) - instant(T0)
+    return Series(None, PERP, market, hour, None, None, instant(T0), instant(T1), real=False)
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_the_contract_size_matters_only_where_contracts_are_counted(unit):
+    assert series_of("okx", {"contractSize": 0.01}).contract_size(unit) == (0.01 if "contracts" in unit else 1.0)
+    if "contracts" not in unit:
+        assert series_of("okx", {}).contract_size(unit) == 1.0
+
+
 def test_depth_is_the_money_near_the_middle_and_null_where_the_book_ends_before():
     levels = pl.DataFrame(
         {"price": [99.99, 99.95, 99.0, 100.01, 100.2], "size": [-1.0, -2.0, -4.0, 3.0, 5.0]}, orient="row"
@@ -236,8 +260,10 @@ def test_an_option_chain_names_options_as_ccxt_does_and_volatility_as_a_share():
 @pytest.mark.parametrize(
     "rows",
     [[], [SUMMARY | {"base_currency": "ETH"}], [SUMMARY | {"mark_price": "NaN"}],
-     [SUMMARY | {"instrument_name": "BTC-99XXX25-1-C"}], [7], {}],
-    ids=["none", "another currency", "no number", "no date", "no object", "no list"],
+     [SUMMARY | {"instrument_name": "BTC-99XXX25-1-C"}], [SUMMARY | {"instrument_name": "BTC-28MAR99-1-C"}],
+     [SUMMARY | {"instrument_name": f"BTC-28MAR25-{'9' * 400}-C"}], [7], {}],
+    ids=["none", "another currency", "no number", "no date", "another century", "endless strike", "no object",
+         "no list"],
 )  # fmt: skip
 def test_a_chain_that_cannot_be_right_is_refused(rows):
     with pytest.raises(REFUSED):

@@ -13,7 +13,7 @@ import pytest
 
 from oihedge.cli import main
 from oihedge.config import Config, load
-from oihedge.core.errors import DataError
+from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.tables import table as table_named
 from oihedge.jobs import pending, quarantine, validate
 from oihedge.jobs.opening import open_lake
@@ -79,7 +79,7 @@ def test_the_list_is_narrowed_by_table_venue_and_reason(config, took):
         "oi_jump"
     ]
     assert held(config, venue="okx") == held(config, table="ohlcv") == []
-    with pytest.raises(DataError, match="unknown table"):
+    with pytest.raises(ConfigError, match="unknown table"):
         held(config, table="nope")
 
 
@@ -262,3 +262,51 @@ def test_a_bar_set_aside_keeps_only_its_own_kind_from_being_filled(bars, tmp_pat
     of_c = lake.read("validated", "ohlcv", where=pl.col("venue") == "c").filter(pl.col("ts") == at).collect()
     assert of_c["kind"].to_list() == ["perp"], "the mark price was set aside and stays empty"
     assert of_c["filled"].to_list() == [True]
+
+
+def test_a_broken_first_answer_shuts_no_good_row_out_hour_by_hour(config, snapshots):
+    lake = open_lake(config)
+    rows = snapshots(1e-6, 1001, 1002, 1003).with_columns(
+        oi_usd=pl.when(pl.col("oi_base") < 1).then(-5.0).otherwise(None)
+    )
+    for hour in range(rows.height):
+        lake.append("raw", "open_interest", rows[hour : hour + 1], now=NOW)
+        validate.run(config, as_of=NOW)
+    assert levels(config) == [1001, 1002, 1003]
+
+
+def test_a_value_that_comes_back_after_a_bad_one_is_judged_once(config, took):
+    took(1000)
+    took(-5, at=NOW + HOUR)
+    took(1000, at=NOW + 2 * HOUR)
+    assert validate.run(config, as_of=NOW + 3 * HOUR).rows == ()
+    assert open_lake(config).rows("validated", "open_interest").collect().height == 2
+
+
+def test_validated_says_as_of_any_instant_what_the_good_rows_of_raw_say(config, payments):
+    """Words that were taken late, or before they could be known, or by a run that stood at an earlier instant."""
+    lake = open_lake(config)
+    words = [(0.0001, 4, 4), (0.0001, 16, 4), (0.0002, 7, 7), (0.0003, 20, 30), (0.0002, 18, 12)]
+    for rate, available, now in words:
+        row = payments(rate).with_columns(available_at=pl.lit(FIRST + available * HOUR))
+        lake.append("raw", "funding", row, now=FIRST + now * HOUR)
+        validate.run(config, as_of=FIRST + now * HOUR)
+    for hours in range(48):
+        at = FIRST + hours * HOUR
+        said, good = (
+            lake.read(layer, "funding", as_of=at).collect()["rate"].to_list() for layer in ("raw", "validated")
+        )
+        assert said == good, at
+    assert lake.read("validated", "funding").collect()["rate"].to_list() == [0.0003]
+
+
+def test_a_unit_ten_times_another_is_caught_beside_a_moving_level_and_in_dollars_too(config, snapshots):
+    lake = open_lake(config)
+    levels_usd = snapshots(1000, 1001, 1000.5, 10000, 1002, 1003).with_columns(
+        oi_usd=pl.Series([1e8, 1.001e8, 1.0005e8, 1e9, 1.002e14, 1.003e8])
+    )
+    lake.append("raw", "open_interest", levels_usd, now=NOW)
+    validate.run(config, as_of=NOW)
+    real = lake.read("validated", "open_interest").filter(~pl.col("filled").fill_null(False)).collect()
+    assert real["oi_base"].to_list() == [1000, 1001, 1000.5, 1003]
+    assert {row["reason"] for row in held(config)} == {"oi_jump", "oi_price_jump"}

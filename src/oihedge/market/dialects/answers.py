@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,8 +23,9 @@ Instants = npt.NDArray[np.int64]
 BAR = ("open", "high", "low", "close", "volume")
 NOW = ("rate", "interval_h", "pays_at", "mark_price", "index_price")
 LEVEL = ("price", "size")
-_ZULU = (20, 24)
-"""Lengths of 2025-01-01T00:00:00Z and 2025-01-01T00:00:00.000Z."""
+_ZULU = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?Z")
+_FIRST_MS, _END_MS = 1_230_768_000_000, 7_258_118_400_000
+"""2009 and 2200: what lies beside is no instant of a market, and may be more than a column of time can hold."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Query:
     def is_old(self) -> bool:
         """Return whether the window begins before the venue's recent rows."""
         return self.since < self.now - (RECENT_ROWS - 1) * self.step
+
+    @property
+    def contract_size(self) -> float:
+        """Return the coins in one contract."""
+        return contract_size(self.market)
 
 
 @dataclass(frozen=True)
@@ -132,10 +140,13 @@ def instants(values: Sequence[Any], unit_ms: int = 1) -> Instants:
     """Return whole counts of `unit_ms` since the epoch as ms.
 
     Raises:
-        ccxt.BadResponse: for what is no whole number.
+        ccxt.BadResponse: for what is no whole number, or outside the years 2009 to 2199.
     """
-    found = numbers(values) * unit_ms
-    if (found != np.floor(found)).any() or (np.abs(found) > 2**53).any():
+    counts = numbers(values)
+    if ((counts < _FIRST_MS / unit_ms) | (counts >= _END_MS / unit_ms)).any():
+        raise ccxt.BadResponse("expected instants of the years 2009 to 2199")
+    found = counts * unit_ms
+    if (found != np.floor(found)).any():
         raise ccxt.BadResponse("expected whole instants")
     return found.astype(np.int64)
 
@@ -144,15 +155,28 @@ def iso_instants(values: Sequence[Any]) -> Instants:
     """Return texts such as 2025-01-01T00:00:00.000Z as ms.
 
     Raises:
-        ccxt.BadResponse: for any other text.
+        ccxt.BadResponse: for any other text, or outside the years 2009 to 2199.
     """
     for text in values:
-        if not isinstance(text, str) or len(text) not in _ZULU or text[-1] != "Z" or not text[:4].isdigit():
+        if not isinstance(text, str) or not _ZULU.fullmatch(text):
             raise ccxt.BadResponse(f"expected an instant such as 2025-01-01T00:00:00Z, got {str(text)[:40]!r}")
     try:
-        return np.array([text[:-1] for text in values], dtype="datetime64[ms]").astype(np.int64)
+        found = np.array([text[:-1] for text in values], dtype="datetime64[ms]").astype(np.int64)
     except ValueError as error:
         raise ccxt.BadResponse(f"expected an instant: {error}") from None
+    return instants(found.tolist())
+
+
+def contract_size(market: Mapping[str, Any]) -> float:
+    """Return the coins in one contract of `market` (ccxt's structure).
+
+    Raises:
+        ccxt.BadResponse: if the venue's list of markets does not say it.
+    """
+    size: Any = market.get("contractSize")
+    if type(size) not in (int, float) or not 0 < size < math.inf:
+        raise ccxt.BadResponse(f"expected a contractSize > 0 of {market.get('id')}, got {str(size)[:40]!r}")
+    return float(size)
 
 
 def table(

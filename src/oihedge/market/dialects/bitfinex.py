@@ -22,7 +22,7 @@ def _book(q: Query) -> dict[str, Any]:
 
 def _read_book(body: Any, q: Query) -> Answer:
     # price, count, amount: asks have a negative amount, an order count of 0 deletes a level
-    levels = table([[0, *row] for row in listed(body)], 0, (1, 2, 3), width=4).values
+    levels = table([[q.now, *row] for row in listed(body)], 0, (1, 2, 3), width=4).values
     levels = levels[levels[:, 1] > 0]
     sides = [levels[levels[:, 2] > 0][:, (0, 2)], levels[levels[:, 2] < 0][:, (0, 2)] * (1.0, -1.0)]
     return book(None, sides[0].tolist(), sides[1].tolist())

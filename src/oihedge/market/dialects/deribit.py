@@ -17,6 +17,7 @@ _NAME = re.compile(r"^([A-Z]+)-(\d{1,2}[A-Z]{3}\d{2})-(\d+(?:d\d+)?)-([CP])$")
 _GREEKS = ("delta", "gamma", "vega", "theta")
 _PERCENT = 100.0
 _EXPIRES_AT = "0800"
+_FIRST_YEAR = 2009
 
 
 def _volatility(q: Query) -> dict[str, Any]:
@@ -47,7 +48,8 @@ def read_chain(body: Any, currency: str) -> tuple[pl.DataFrame, int]:
         if row.get("base_currency", currency) != currency:
             raise ccxt.BadResponse(f"asked for options on {currency}, answered with {str(row['base_currency'])[:20]}")
     named = [(row, match) for row in rows if (match := _NAME.match(str(row["instrument_name"])))]
-    said = int(instants([body["usOut"]])[0]) // 1000 if body.get("usOut") is not None else 0
+    us = body.get("usOut")
+    said = int(instants([float(numbers([us])[0]) // 1000])[0]) if us is not None else 0
     if not named:
         raise ccxt.BadResponse(f"deribit sent no option on {currency} among {len(rows)} rows")
     columns = {
@@ -76,7 +78,9 @@ def _terms(match: re.Match[str]) -> tuple[str, str, datetime, float, str]:
         expiry = datetime.strptime(day + _EXPIRES_AT, "%d%b%y%H%M").replace(tzinfo=UTC)
     except ValueError as error:
         raise ccxt.BadResponse(f"option {match.group()} has no date: {error}") from None
-    price = float(strike.replace("d", "."))
+    if expiry.year < _FIRST_YEAR:  # two digits end with 2068
+        raise ccxt.BadResponse(f"option {match.group()} expires in {expiry.year}")
+    price = float(numbers([strike.replace("d", ".")])[0])
     symbol = (
         f"{base}/USD:{base}-{expiry:%y%m%d}-{price:g}-{side}"
         if price < 1e6

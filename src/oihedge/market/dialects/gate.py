@@ -43,13 +43,9 @@ def _bars(prefix: str) -> Any:
     return ask
 
 
-def _size(q: Query) -> float:
-    return float(q.market.get("contractSize") or 1.0)
-
-
 def _read_bars(body: Any, q: Query) -> Answer:
     found = table(body, "t", ("o", "h", "l", "c", "v"), unit_ms=_SECOND)
-    return Answer(found.at, found.values * np.array([1.0, 1.0, 1.0, 1.0, _size(q)]))
+    return Answer(found.at, found.values * np.array([1.0, 1.0, 1.0, 1.0, q.contract_size]))
 
 
 def _read_prices(body: Any, q: Query) -> Answer:
@@ -89,7 +85,7 @@ def _book(q: Query) -> dict[str, Any]:
 
 def _read_book(body: Any, q: Query) -> Answer:
     said = int(numbers([body["current"]])[0] * _SECOND)
-    return book(said, body["bids"], body["asks"], "p", "s", _size(q))
+    return book(said, body["bids"], body["asks"], "p", "s", q.contract_size)
 
 
 SERIES = {

@@ -97,7 +97,8 @@ def _book(q: Query) -> dict[str, Any]:
 
 def _read_book(body: Any, q: Query) -> Answer:
     (row,) = _data(body)
-    return book(row["ts"], row["bids"], row["asks"], contract=float(q.market.get("contractSize") or 1.0), width=3)
+    size = 1.0 if q.market.get("spot") else q.contract_size
+    return book(row["ts"], row["bids"], row["asks"], contract=size, width=3)
 
 
 SERIES = {
