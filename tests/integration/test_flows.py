@@ -160,6 +160,7 @@ def test_backfill_tells_each_venues_progress_and_asks_for_nothing_the_second_tim
 
 
 def test_refill_asks_for_the_holes_in_what_is_there(home: Path) -> None:
+    backfill(date(2025, 6, 20), date(2025, 6, 22), SMALL, None, str(home), AS_OF)
     report = refill(None, None, SMALL, None, str(home), AS_OF, venues=("bybit",), tables=("ohlcv",), layer="raw")
     assert report["asked"] > 0, "between the days of the backfill and those of the ingest"
     assert sum(row["added"] for row in report["rows"]) >= report["asked"]

@@ -16,7 +16,7 @@ from oihedge.config import load
 from oihedge.core.tables import FUNDING, UTC_TIME
 from oihedge.jobs.opening import open_lake
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("prefect_server")]
 NOW = datetime(2025, 7, 1, 0, 5, tzinfo=UTC)
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from oihedge.servers.prefect import prefect_server
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

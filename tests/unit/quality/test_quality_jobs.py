@@ -21,6 +21,7 @@ from oihedge.jobs.opening import open_lake
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 NOW = FIRST + timedelta(days=2)
+pytestmark = pytest.mark.no_cover  # tracing every call of Great Expectations takes as long again
 FILL = "quality.fill.open_interest={1h: 2}"
 
 

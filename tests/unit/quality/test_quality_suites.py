@@ -18,6 +18,7 @@ from oihedge.quality.verdict import judge
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 LIMITS = Quality(max_hourly_move=0.5, max_oi_jump=10.0, max_funding_rate=0.05, min_good_share=0.9)
+pytestmark = pytest.mark.no_cover  # tracing every call of Great Expectations takes as long again
 GOOD = {
     "venue": "bybit", "source": "a", "symbol": "X", "asset": "X", "name": "x", "kind": "perp", "timeframe": "1h",
     "measure": "accounts", "metric": "m", "option_type": "call", "rate": 0.01, "interval_h": 8.0, "delta": -0.5,

@@ -20,6 +20,7 @@ from oihedge.quality.verdict import Verdict, judge
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 NAN, INF = float("nan"), float("inf")
 LIMITS = Quality(max_hourly_move=0.5, max_oi_jump=10.0, neighbour_h=24, max_funding_rate=0.05, min_good_share=0.9)
+pytestmark = pytest.mark.no_cover  # tracing every call of Great Expectations takes as long again
 # Shrinking takes minutes where one judgement takes a good part of a second.
 UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)
 QUICK = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=UNSHRUNK)
