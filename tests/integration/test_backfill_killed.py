@@ -66,6 +66,7 @@ def stored(config: Config) -> dict[str, pl.DataFrame]:
     return {spec.name: lake.rows("raw", spec.name).sort(spec.key).collect() for spec in MARKET_TABLES}
 
 
+@pytest.mark.long
 def test_a_backfill_killed_half_way_goes_on_at_the_chunk_and_ends_with_the_same_rows(tmp_path: Path) -> None:
     start, end = datetime(2025, 3, 20, tzinfo=UTC), datetime(2025, 6, 10, tzinfo=UTC)
     killed, whole = (

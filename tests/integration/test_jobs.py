@@ -226,6 +226,7 @@ def test_a_model_whose_gates_all_held_goes_live_decides_expires_and_is_rolled_ba
         rollback.run(config, as_of=AS_OF, reason="no champion was there before")
 
 
+@pytest.mark.long
 def test_a_version_that_was_rolled_back_does_not_come_back_by_itself(settings: Settings, home: Path) -> None:
     names = ("registry.experiment=pair", "registry.model_name=pair")
     first, second = settings(*names), settings(*names, "evaluation.costs.slippage=0.0004")

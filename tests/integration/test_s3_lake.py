@@ -30,9 +30,12 @@ from oihedge.lake.settings import S3
 from oihedge.lake.storage import one_line
 from oihedge.lake.store import Appended, Lake
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("moto") is None, reason="moto, the S3-speaking server of these tests, is not installed"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        importlib.util.find_spec("moto") is None, reason="moto, the S3-speaking server of these tests, is not installed"
+    ),
+]
 NOW = datetime(2025, 2, 1, tzinfo=UTC)
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
