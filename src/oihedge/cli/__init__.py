@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from oihedge.core.errors import OihedgeError
+from oihedge.core.errors import OihedgeError, printable
 
 STOPPED = 130
 
@@ -45,8 +45,8 @@ def _run(arguments: list[str]) -> int:
 
 def _end(line: str, code: int, error: BaseException | None) -> int:
     lines = "".join(traceback.format_exception(error)).splitlines() if error is not None else []
-    for text in [*lines, f"oihedge: {line}"]:  # it may hold what a venue sent: nothing of it steers the terminal
-        sys.stderr.write("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text) + "\n")
+    for text in [*lines, f"oihedge: {line}"]:
+        sys.stderr.write(printable(text) + "\n")
     return code
 
 

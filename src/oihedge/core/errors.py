@@ -13,6 +13,11 @@ OihedgeError            1  something failed that retrying or code must mend
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Return `text` with whatever could steer a terminal written out: it may hold what a venue sent."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 class OihedgeError(Exception):
     """Root of every error that oihedge raises itself; its text is one clear line."""
 

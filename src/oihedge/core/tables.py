@@ -131,6 +131,8 @@ EVENTS = _table(
 )  # fmt: skip
 """A dated event; available_at is when its date was published, long before ts. importance: 1 low to 3 high,
 0 withdrawn."""
+MEASURES = ("accounts", "top_accounts", "top_positions", "taker_volume")
+"""What long_short ratios compare."""
 QUARANTINE = _table(
     "quarantine", "table source_key reason",
     {"table": _S, "source_key": _S, "reason": _S, "venue": _S, "symbol": _S, "ts": UTC_TIME, "payload": _S,

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from oihedge.core.clock import HOUR
-from oihedge.core.tables import UTC_TIME, Table, table
+from oihedge.core.tables import MEASURES, UTC_TIME, Table, table
 from oihedge.lake.store import Lake
 from oihedge.market.settings import Market, Venue
 from oihedge.market.venues import REACH, reach
@@ -22,7 +22,6 @@ STEPS: Mapping[str, timedelta] = MappingProxyType(
 HOURLY = ("open_interest", "long_short")
 GRIDDED = (*HOURLY, "ohlcv", "liquidations", "implied_vol", "funding")
 """Tables whose rows stand on a grid; the others hold what was seen whenever someone looked."""
-MEASURES = ("accounts", "top_accounts", "top_positions", "taker_volume")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = pl.DataFrame(schema={"ts": UTC_TIME, "step": pl.Duration("us")})
 

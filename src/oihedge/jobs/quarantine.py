@@ -17,16 +17,10 @@ from oihedge.core.tables import table as table_named
 from oihedge.jobs.opening import open_lake
 from oihedge.lake.store import Lake
 from oihedge.quality.quarantine import row_of
+from oihedge.quality.suites import JUDGEMENTS
 
 KEY_DIGITS = 12
 _LEAST_DIGITS = 6
-JUDGEMENTS = frozenset(
-    {
-        "price_jump", "oi_jump", "oi_price_jump", "cross_venue_outlier", "venue_set_aside", "frozen",
-        "from_the_future", "rate_extreme", "volatility_extreme",
-    }
-)  # fmt: skip
-"""Reasons that call a row implausible, where a person may know better. Every other one says that it cannot be so."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from oihedge.core.protocols import Progress, silent
 from oihedge.core.tables import UTC_TIME, conform, table
 from oihedge.core.types import Instrument
 from oihedge.market.files import MOST_BYTES, Tell, gunzipped, once
-from oihedge.market.rows import bars_table, funding_table, with_intervals
+from oihedge.market.rows import JITTER_MS, bars_table, funding_table, with_intervals
 from oihedge.market.settings import Market
 
 STEPS = {"1h": timedelta(hours=1), "1m": timedelta(minutes=1)}
@@ -32,8 +32,6 @@ _COLUMNS = ("date", "open", "high", "low", "close", "volume")
 _PERPS = {"binance": "binanceusdm"}
 _SPOTS = {"binanceusdm": "binance"}
 _USUAL_DELAY_S, _USUAL_INTERVAL_H = 5.0, 8.0
-_BESIDE = timedelta(seconds=60)
-"""How far a funding stamp may lie from its hour; further, rounding would tell a rate before it was known."""
 
 
 @dataclass(frozen=True)
@@ -198,12 +196,12 @@ def _bars(frame: pl.DataFrame, file: _File, timeframe: str, delay: timedelta) ->
 
 def _on_the_hour(frame: pl.DataFrame, file: _File) -> pl.DataFrame:
     """Return (ts, rate): `open` holds the rate, stamps carry some milliseconds beside their hour."""
-    hour = frame["ts"].dt.round("1h")
-    beside = frame.filter((frame["ts"] - hour).abs() > _BESIDE)
+    hour = frame["ts"].dt.round("1h")  # of a stamp further away it would tell a rate before it was known
+    beside = frame.filter((frame["ts"] - hour).abs() > timedelta(milliseconds=JITTER_MS))
     if beside.height:
         raise DataError(
             f"{file.path.name} has {beside.height} funding stamps beside their hour",
-            expected=f"at most {_BESIDE.seconds} s",
+            expected=f"at most {JITTER_MS // 1000} s",
             got=iso(beside["ts"][0]),
         )
     return frame.select(hour, rate="open")

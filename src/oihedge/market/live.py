@@ -13,7 +13,7 @@ import ccxt
 import polars as pl
 from polars.exceptions import PolarsError
 
-from oihedge.core.errors import ConfigError, OihedgeError, VenueError
+from oihedge.core.errors import ConfigError, OihedgeError, VenueError, printable
 from oihedge.core.protocols import Progress
 from oihedge.core.tables import table
 from oihedge.core.types import Instrument
@@ -190,6 +190,6 @@ def _check_symbols(clients: Sequence[tuple[Venue, Any]]) -> None:
 def _line(error: Exception) -> str:
     """Return one short line; ccxt's messages may hold a whole HTML page, or what steers a terminal."""
     text = " ".join(str(error).split())
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    text = printable(text)
     text = text if len(text) <= 240 else text[:237] + "..."
     return text if isinstance(error, OihedgeError) else f"{type(error).__name__}: {text}"

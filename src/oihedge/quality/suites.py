@@ -14,6 +14,7 @@ from oihedge.core.tables import (
     IMPLIED_VOL,
     LIQUIDATIONS,
     LONG_SHORT,
+    MEASURES,
     OHLCV,
     ONCHAIN,
     OPEN_INTEREST,
@@ -44,6 +45,13 @@ from oihedge.quality.rules import (
 from oihedge.quality.settings import Quality
 
 Rules = tuple[Rule, ...]
+JUDGEMENTS = frozenset(
+    {
+        "price_jump", "oi_jump", "oi_price_jump", "cross_venue_outlier", "venue_set_aside", "frozen",
+        "from_the_future", "rate_extreme", "volatility_extreme",
+    }
+)  # fmt: skip
+"""Rules that call a row implausible, where a person may know better. Every other one says that it cannot be so."""
 
 
 def rules(table: str, settings: Quality) -> Rules:
@@ -142,8 +150,7 @@ def _depth(_settings: Quality) -> Rules:
 
 
 def _long_short(_settings: Quality) -> Rules:
-    measures = ("accounts", "top_accounts", "top_positions", "taker_volume")
-    return (OneOf("measure_unknown", "measure", measures), Between("ratio_negative", "ratio"))
+    return (OneOf("measure_unknown", "measure", MEASURES), Between("ratio_negative", "ratio"))
 
 
 def _liquidations(_settings: Quality) -> Rules:

@@ -16,7 +16,7 @@ from oihedge.core.tables import RAW_TABLES
 from oihedge.jobs import quarantine
 from oihedge.jobs.opening import open_lake
 from oihedge.quality.quarantine import quarantine_rows
-from oihedge.quality.suites import rules
+from oihedge.quality.suites import JUDGEMENTS, rules
 
 T0 = datetime(2025, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -44,9 +44,9 @@ def hold(config: Config, *reasons: str) -> list[str]:
 
 def test_every_judgement_is_a_reason_that_rows_are_held_for(config: Config) -> None:
     names = {rule.name for table in RAW_TABLES for rule in rules(table.name, config.quality) if not rule.told}
-    assert names >= quarantine.JUDGEMENTS
+    assert names >= JUDGEMENTS
     words = ("missing", "positive", "negative", "below", "above", "duplicate", "conflict", "grid", "unknown", "early")
-    assert not [name for name in quarantine.JUDGEMENTS if any(word in name for word in words)]
+    assert not [name for name in JUDGEMENTS if any(word in name for word in words)]
 
 
 @pytest.mark.parametrize("reason", ["open_below_low", "price_jump; open_below_low", "a_reason_of_tomorrow"])
