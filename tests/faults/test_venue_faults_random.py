@@ -129,7 +129,7 @@ def never_wrong(loopback, right, table, changes, lasts):
     else:
         lines, got, gaps = fetched.failures, fetched.rows[table], fetched.gaps
     wanted = right[table].rows[table]
-    if table == "funding":  # a payment lost on the way shows only where a whole day is empty
+    if table == "funding" and got.height < wanted.height:  # beside lost payments nobody can tell what an interval was
         got, wanted = got.drop("interval_h"), wanted.drop("interval_h")
     extra = got.join(wanted, on=wanted.columns, how="anti", nulls_equal=True)
     assert extra.is_empty(), extra
@@ -170,10 +170,12 @@ def reads_nothing_wrong(offer, changes):
     except (ccxt.BaseError, UnicodeDecodeError, RecursionError, *MALFORMED):
         return
     assert isinstance(found, Answer)
+    blank = name == "option_chain"  # Deribit leaves out what it cannot compute; no other reader gives a missing value
     for values in found.values.tolist():
         assert any(
             all(
-                np.isnan(a) or (b is not None and a == pytest.approx(b)) for a, b in zip(values, right[1:], strict=True)
+                (np.isnan(a) and (blank or b is None)) or (b is not None and a == pytest.approx(b))
+                for a, b in zip(values, right[1:], strict=True)
             )
             for right in rows
         ), (offer, values)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Protocol
 
 from oihedge.core.errors import ConfigError
 
 HOUR = timedelta(hours=1)
+EARLIEST, LATEST = datetime(2009, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""No instant of a market lies before the first or from the second on, and a column of time holds all between."""
+TIMEFRAMES: Mapping[str, timedelta] = MappingProxyType(
+    {"1m": HOUR / 60, "5m": HOUR / 12, "15m": HOUR / 4, "30m": HOUR / 2, "1h": HOUR, "4h": 4 * HOUR, "1d": 24 * HOUR}
+)
+"""The steps of grids that rows of any table stand on."""
 
 
 class Clock(Protocol):

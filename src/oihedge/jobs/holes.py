@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
-from oihedge.core.clock import HOUR
+from oihedge.core.clock import HOUR, TIMEFRAMES
 from oihedge.core.tables import MEASURES, UTC_TIME, Table, table
 from oihedge.lake.store import Lake
 from oihedge.market.settings import Market, Venue
 from oihedge.market.venues import REACH, reach
 
-STEPS: Mapping[str, timedelta] = MappingProxyType(
-    {"1m": HOUR / 60, "5m": HOUR / 12, "15m": HOUR / 4, "1h": HOUR, "4h": 4 * HOUR, "1d": 24 * HOUR}
-)
 HOURLY = ("open_interest", "long_short")
 GRIDDED = (*HOURLY, "ohlcv", "liquidations", "implied_vol", "funding")
 """Tables whose rows stand on a grid; the others hold what was seen whenever someone looked."""
@@ -130,7 +126,7 @@ def step_of(line: Line) -> timedelta | None:
     """Return the distance of a series' rows; None where they have no grid, or one that changes."""
     if line.table in HOURLY:
         return HOUR
-    return STEPS.get(line.named.get("timeframe", ""))
+    return TIMEFRAMES.get(line.named.get("timeframe", ""))
 
 
 def _rows(lake: Lake, layer: Any, line: Line, spec: Table) -> pl.LazyFrame:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
 
+from oihedge.core.clock import HOUR
 from oihedge.market.settings import Market, Venue
-from oihedge.market.venues import HOUR, STEPS, Offer, Reach, reach
+from oihedge.market.venues import STEPS, Offer, Reach, reach
 
 _PAST = ("history", "pages")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

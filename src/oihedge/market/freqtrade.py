@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from oihedge.core.clock import iso
+from oihedge.core.clock import EARLIEST, LATEST, iso
 from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.protocols import Progress, silent
 from oihedge.core.tables import UTC_TIME, conform, table
@@ -137,7 +137,7 @@ def _read(file: _File) -> pl.DataFrame:
         raise DataError(f"{name} cannot be read: {why}", do="download it again with freqtrade") from None
     if frame.is_empty():
         return frame
-    if frame["ts"].null_count() or not frame["ts"].dt.year().is_between(2009, 2199).all():
+    if frame["ts"].null_count() or not frame["ts"].is_between(EARLIEST, LATEST, closed="left").all():
         raise DataError(f"{name} has rows without a time", expected="dates in UTC, or ms since 1970")
     return frame.sort("ts", maintain_order=True)
 

@@ -13,15 +13,13 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal
 
+from oihedge.core.clock import HOUR, TIMEFRAMES
 from oihedge.core.errors import ConfigError
 from oihedge.core.tables import VENUE_TABLES
 
-HOUR = timedelta(hours=1)
 RECENT_ROWS = 1440
 """Windows that begin within this many rows of the present are asked of `method`, earlier ones of `older`."""
-STEPS: Mapping[str, timedelta] = MappingProxyType(
-    {"1m": HOUR / 60, "5m": HOUR / 12, "15m": HOUR / 4, "1h": HOUR},
-)
+STEPS: Mapping[str, timedelta] = MappingProxyType({name: TIMEFRAMES[name] for name in ("1m", "5m", "15m", "1h")})
 
 
 class Unit(StrEnum):

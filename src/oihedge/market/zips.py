@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import polars as pl
 
+from oihedge.core.clock import EARLIEST, LATEST
 from oihedge.core.errors import DataError
 from oihedge.core.tables import UTC_TIME
 
@@ -69,7 +70,7 @@ class Zipped:
         iso = texts.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us").dt.replace_time_zone("UTC")
         time = micro.fill_null(iso) if micro.null_count() else micro
         # a count of seconds or a mere 20240101 would silently become 1970
-        wrong = time.is_null() | (time.dt.year() < 2009) | (time.dt.year() > 2200)
+        wrong = time.is_null() | ~time.is_between(EARLIEST, LATEST, closed="left")
         self.refuse(name, texts, wrong, "a time in ms, us or as 2024-01-01 00:00:00")
         return time.alias(name)
 

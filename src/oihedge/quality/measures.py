@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
-from oihedge.core.tables import STAMPS, UTC_TIME, Table, conform
+from oihedge.core.clock import TIMEFRAMES
+from oihedge.core.tables import OHLCV, STAMPS, UTC_TIME, Table, conform
 from oihedge.quality import quorum
 from oihedge.quality.neighbours import line_ids, move_factors
 from oihedge.quality.rules import AHEAD, COPY, HELD_BACK, MOVE, OFFSET, PRICE_MOVE, RIVALS, Between, Rule
 from oihedge.quality.settings import Quality
 
-MINUTE_US = 60_000_000
 TIMEFRAMES_US: Mapping[str, int] = MappingProxyType(
-    {"1m": MINUTE_US, "5m": 5 * MINUTE_US, "15m": 15 * MINUTE_US, "30m": 30 * MINUTE_US, "1h": 60 * MINUTE_US,
-     "4h": 240 * MINUTE_US, "1d": 1440 * MINUTE_US}
-)  # fmt: skip
+    {name: step // timedelta(microseconds=1) for name, step in TIMEFRAMES.items()}
+)
 _LATE, _VALUE = {MOVE, PRICE_MOVE, *quorum.MEASURED}, "__value"
 
 
@@ -68,8 +68,10 @@ def checked_frame(
         told = value.alias(_VALUE)
         before = None if earlier is None else earlier.with_columns(told)
         series = [name for name in spec.key if name != "ts"]
-        limits = {"most": most[column], "neighbour_h": settings.neighbour_h}
-        return move_factors(sane.with_columns(told), _VALUE, series, before, **limits).alias(column)
+        return move_factors(
+            sane.with_columns(told), _VALUE, series, before,
+            most=most[column], neighbour_h=settings.neighbour_h, settles=spec.name == OHLCV.name,
+        ).alias(column)  # fmt: skip
 
     moves = [moved(MOVE, pl.col(quorum.VALUES[spec.name]))]
     if PRICE_MOVE in most:

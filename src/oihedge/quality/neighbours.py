@@ -1,11 +1,12 @@
 """Jumps: each row against the last good row of its series.
 
 Comparing with the row before would quarantine the normal row after a spike too. Comparing with the last good row for
-ever would shut out a genuine new level (a venue that changes its unit, a redenominated coin). So: a row within the
-allowed factor of the last good one is good; another is a jump, unless the last good row is older than `neighbour_h` and
-the row agrees with the jump before it, if there was one. A spike costs its own row; a gap costs nothing; a new level is
-kept out for `neighbour_h` hours, in which validation complains and someone can look, and is accepted from then on. What
-is accepted leaves a hole before it, so no hourly change is ever taken across the shift. The first row of a series has
+ever would shut out a price that crashed and stays there. So: a row within the allowed factor of the last good one is
+good; another is a jump, unless the last good row is older than `neighbour_h` and no jump came since. A spike costs its
+own row; a gap costs nothing. A level that persists is kept out for `neighbour_h` hours, in which validation complains,
+and is accepted from then on where levels `settle` (prices). Open interest does not: a tenfold level that stays is a
+venue that changed its unit, and it stays out until a person releases it. What is accepted leaves a hole before it, so
+no hourly change is ever taken across the shift. The first row of a series has
 nothing to be compared with and is trusted. Only the past is looked at: a later row never changes a verdict.
 """
 
@@ -54,6 +55,7 @@ def move_factors(
     *,
     most: float,
     neighbour_h: float,
+    settles: bool,
 ) -> pl.Series:
     """Return per row how many times larger or smaller it is than the last good row of its series.
 
@@ -65,6 +67,7 @@ def move_factors(
         context: earlier rows (series, ts, value), of which the oldest of each series counts as good.
         most: the largest factor of a good row.
         neighbour_h: hours after which a last good row stops being a neighbour.
+        settles: whether a jump that agrees with the one before it is accepted then.
 
     Returns:
         Factors >= 1 in the order of `rows`; null where there is nothing to compare with.
@@ -80,7 +83,7 @@ def move_factors(
     timeline = timeline.with_columns(pl.max_horizontal(ratio, 1 / ratio).alias("factor"))
     jumping = timeline.filter(pl.col("factor") > most)[_LINE].unique().implode()
     walked = [
-        part.with_columns(factor=_walk(part[_HOURS].to_list(), part[value].to_list(), most, neighbour_h))
+        part.with_columns(factor=_walk(part[_HOURS].to_list(), part[value].to_list(), most, neighbour_h, settles))
         for part in timeline.filter(pl.col(_LINE).is_in(jumping)).partition_by(_LINE, maintain_order=True)
     ]
     calm = timeline.filter(~pl.col(_LINE).is_in(jumping))
@@ -106,16 +109,15 @@ def _before(sane: pl.DataFrame, value: str, series: Sequence[str], context: pl.D
     return [earlier.with_columns(pl.lit(None, dtype=pl.UInt32).alias(_ROW))]
 
 
-def _walk(hours: list[float], values: list[float], most: float, neighbour_h: float) -> pl.Series:
+def _walk(hours: list[float], values: list[float], most: float, neighbour_h: float, settles: bool) -> pl.Series:
     """Step through one series that has a jump; None where a row is accepted without a neighbour."""
     factors: list[float | None] = []
     good, good_at = values[0], hours[0]
     rejected: float | None = None
     for at, value in zip(hours, values, strict=True):
         factor = _factor(value, good)
-        new_level = (
-            factor > most and at - good_at > neighbour_h and (rejected is None or _factor(value, rejected) <= most)
-        )
+        agrees = rejected is None or (settles and _factor(value, rejected) <= most)
+        new_level = factor > most and at - good_at > neighbour_h and agrees
         if factor <= most or new_level:
             good, good_at, rejected = value, at, None
         else:

@@ -45,7 +45,7 @@ class Quality(Settings):
     max_oi_jump: Annotated[float, Field(gt=1)]
     """Level change between neighbouring snapshots as a factor, either way."""
     neighbour_h: Count = 24
-    """A last good row older than this is no neighbour any more: so ends a gap, and a new level that persists."""
+    """A last good row older than this is no neighbour any more: so ends a gap, and a price level that persists."""
     max_funding_rate: Positive
     min_good_share: Share
     """Below this share of good rows in a new slice, validation ends with a data error (the good rows still go on)."""

@@ -191,7 +191,7 @@ def test_a_filled_row_is_not_known_before_its_later_neighbour(config, took):
 
 
 def test_part_by_part_ends_with_the_tables_of_all_at_once(tmp_path, snapshots):
-    raw = snapshots(100, 2000, 101, *[3000] * 27, None, 2500, 100, 2600, None, None, 2700, None, None, None, 2800)
+    raw = snapshots(100, 2000, 101, *[300] * 27, None, 250, 3000, 260, None, None, 270, None, None, None, 280)
     raw = raw.filter(pl.col("oi_base").is_not_null())
     ends = []
     for name, size in (("at_once", raw.height), ("in_parts", 13)):
@@ -203,6 +203,16 @@ def test_part_by_part_ends_with_the_tables_of_all_at_once(tmp_path, snapshots):
         ends.append(open_lake(config).rows("validated", "open_interest").sort("ts").collect().select(columns))
     assert ends[0].equals(ends[1])
     assert ends[0]["filled"].sum() == 5, "two jumps, one missing and two missing together; three together are too many"
+
+
+def test_a_tenfold_level_stays_out_until_a_person_lets_it_in_and_then_goes_on(config, took):
+    took(100, *[1000] * 40)
+    assert levels(config) == [100]
+    newest = quarantine.listing(config, as_of=NOW, limit=1).rows[0]
+    quarantine.release(config, str(newest["key"]), as_of=NOW, reason="the venue counts contracts now")
+    later = NOW + HOUR
+    assert took(1001, 1002, first=FIRST + 41 * HOUR, at=later).rows[0]["quarantined"] == 0
+    assert levels(config, as_of=later) == [100, 1000, 1001, 1002]
 
 
 def test_a_venue_set_aside_does_not_make_the_others_insufficient(config, bars):

@@ -25,8 +25,8 @@ def series(levels, venue="bybit", hours=None) -> pl.DataFrame:
     )
 
 
-def good(rows, context=None, neighbour_h=24) -> list[bool]:
-    factors = move_factors(rows, "oi", SERIES, context, most=MOST, neighbour_h=neighbour_h)
+def good(rows, context=None, neighbour_h=24, settles=True) -> list[bool]:
+    factors = move_factors(rows, "oi", SERIES, context, most=MOST, neighbour_h=neighbour_h, settles=settles)
     return [factor is None or factor <= MOST for factor in factors]
 
 
@@ -46,9 +46,14 @@ def test_each_row_is_compared_with_the_last_good_one(levels, expected):
     assert good(series(levels)) == [bool(value) for value in expected]
 
 
-def test_a_new_level_is_accepted_once_the_last_good_row_is_too_old():
+def test_where_levels_settle_a_new_one_is_accepted_once_the_last_good_row_is_too_old():
     verdicts = good(series([100] + [2000] * 30))
     assert verdicts == [True] + [False] * 24 + [True] * 6
+
+
+def test_where_levels_do_not_settle_a_new_one_stays_out_until_the_old_one_comes_back():
+    assert good(series([100] + [2000] * 500 + [110]), settles=False) == [True] + [False] * 500 + [True]
+    assert good(series([100, 2000, 2000], hours=[0, 25, 26]), settles=False) == [True, True, True]
 
 
 def test_a_new_level_that_does_not_agree_with_itself_is_never_accepted():
@@ -77,10 +82,11 @@ def test_rows_that_other_rules_keep_out_judge_nothing():
     assert good(rows) == [True, True, False]
 
 
-@given(st.lists(st.sampled_from([1.0, 5.0, 200.0, 4e4, 0.0]), max_size=40), st.integers(0, 40))
+@given(st.lists(st.sampled_from([1.0, 5.0, 200.0, 4e4, 0.0]), max_size=40), st.integers(0, 40), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_a_later_row_never_changes_a_verdict(levels, cut):
-    assert good(series(levels), neighbour_h=5)[:cut] == good(series(levels[:cut]), neighbour_h=5)
+def test_a_later_row_never_changes_a_verdict(levels, cut, settles):
+    how = {"neighbour_h": 5, "settles": settles}
+    assert good(series(levels), **how)[:cut] == good(series(levels[:cut]), **how)
 
 
 def test_the_context_is_the_newest_good_row_and_the_raw_rows_since(snapshots):

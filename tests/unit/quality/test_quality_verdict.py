@@ -173,7 +173,7 @@ def test_judging_hour_by_hour_gives_what_judging_at_once_gives(snapshots, limits
     raw = snapshots(100, 2000, 101, *[3000] * 27, None, 2500, 100, 2600)
     at_once = judge("open_interest", raw, limits)
     assert at_once.good["oi_base"].to_list()[:2] == [100, 101]
-    assert 3000.0 in at_once.good["oi_base"], "a level that persists is accepted after neighbour_h"
+    assert at_once.good["oi_base"].to_list() == [100, 101, 100], "a level of interest that persists stays out"
     good = raw[:0]
     for size, offset in ((1, 0), (2, 1), (1, 3), (20, 4), (1, 24), (1, 25), (4, 26), (1, 30), (3, 31)):
         rows = raw[offset : offset + size]

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from oihedge.core.clock import EARLIEST, LATEST
 from oihedge.market.venues import RECENT_ROWS, STEPS
 
 Floats = npt.NDArray[np.float64]
@@ -24,8 +25,7 @@ BAR = ("open", "high", "low", "close", "volume")
 NOW = ("rate", "interval_h", "pays_at", "mark_price", "index_price")
 LEVEL = ("price", "size")
 _ZULU = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?Z")
-_FIRST_MS, _END_MS = 1_230_768_000_000, 7_258_118_400_000
-"""2009 and 2200: what lies beside is no instant of a market, and may be more than a column of time can hold."""
+_FIRST_MS, _END_MS = (int(instant.timestamp()) * 1000 for instant in (EARLIEST, LATEST))
 
 
 @dataclass(frozen=True)

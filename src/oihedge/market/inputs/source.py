@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from oihedge.core.clock import EARLIEST, LATEST
 from oihedge.core.errors import OihedgeError, VenueError
 from oihedge.core.tables import UTC_TIME, conform, table
 from oihedge.market.inputs.settings import InputSource, SourceName
@@ -17,7 +18,6 @@ from oihedge.market.web import Web
 
 DAY = timedelta(days=1)
 _SHAPE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
-_EARLIEST, _LATEST = datetime(2009, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class Point(NamedTuple):
@@ -151,7 +151,7 @@ def instant(value: Any) -> datetime:
         raise ValueError("no instant")
     else:
         moment = datetime.fromtimestamp(int(value), UTC)
-    if not _EARLIEST <= moment < _LATEST:
+    if not EARLIEST <= moment < LATEST:
         raise ValueError("an instant of no market")
     return moment
 
