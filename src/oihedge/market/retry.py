@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import TypeVar
 
 import ccxt
@@ -63,9 +64,7 @@ async def call(gate: Gate, settings: Market, ask: Callable[[], Awaitable[T]]) ->
         VenueError: if the venue was given up.
         ccxt.BaseError: the last error, when it must not be retried or `settings.attempts` are used up.
     """
-    backoff = wait_exponential_jitter(
-        max=settings.max_backoff_s, jitter=settings.backoff_s, multiplier=settings.backoff_s
-    )
+    backoff = _backoff(settings.max_backoff_s, settings.backoff_s)
 
     def wait(state: RetryCallState) -> float:
         seconds = backoff(state)
@@ -81,6 +80,12 @@ async def call(gate: Gate, settings: Market, ask: Callable[[], Awaitable[T]]) ->
         with attempt:
             return await gate.through(lambda: _guarded(gate, ask))
     raise AssertionError("unreachable: reraise=True")
+
+
+@cache
+def _backoff(most_s: float, base_s: float) -> wait_exponential_jitter:
+    """Made once: tenacity draws a random generator's whole state for it, which takes as long as reading an answer."""
+    return wait_exponential_jitter(max=most_s, jitter=base_s, multiplier=base_s)
 
 
 async def _guarded(gate: Gate, ask: Callable[[], Awaitable[T]]) -> T:
