@@ -43,8 +43,8 @@ class HttpService:
         self, handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes, *, cut: bool
     ) -> None:
         """Send an answer; `cut` promises more bytes than are sent, then hangs up."""
-        handler.send_response(status)
-        for name, value in headers.items():
+        handler.send_response_only(status)
+        for name, value in ({"Date": handler.date_time_string()} | headers).items():
             handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(body) + (100 if cut else 0)))
         handler.end_headers()

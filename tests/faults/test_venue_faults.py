@@ -14,8 +14,9 @@ from fakes.market_settings import PERPS, market
 
 import oihedge.cli
 from oihedge.core.errors import VenueError
-from oihedge.market import clients, series_history
-from oihedge.market.read import Fetched, fetch
+from oihedge.market import clients, live, series_history
+from oihedge.market.read import UNREADABLE, Fetched, fetch
+from oihedge.market.series import Series
 
 NOW = datetime(2025, 7, 1, 0, 5, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -271,3 +272,96 @@ def test_what_a_venue_sent_steers_no_terminal(debug, monkeypatch, capsys):
     assert told.endswith("oihedge: bybit sent \\x1b[2J\\x07\\u202e\n")
     assert all(line.isprintable() for line in told.split("\n"))
     assert bool(debug) == ("Traceback" in told)
+
+
+BAD_HOUR = NOW.replace(minute=0) - timedelta(hours=5)
+ODD = ["", "NaN", "abc", None, True, [], {}, "1e999"]
+
+
+def odd_value(key, at, odd):
+    """Put `odd` into the row of the instant `at`, of every symbol."""
+
+    def change(answer):
+        for row in rows_of(answer):
+            if str(int(at.timestamp() * 1000)) in (row.values() if isinstance(row, dict) else row):
+                row[key] = odd
+
+    return rewritten(change)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize(
+    ("where", "table", "key", "at"),
+    [("market/kline", "ohlcv", 4, BAD_HOUR), ("market/open-interest", "open_interest", "openInterest", BAD_HOUR),
+     ("funding/history", "funding", "fundingRate", NOW.replace(minute=0) - timedelta(hours=8))],
+    ids=["bars", "open interest", "funding"],
+)  # fmt: skip
+def test_a_value_that_stays_no_number_costs_its_own_row_only_and_is_told(where, table, key, at, odd, right):
+    fetched, loopback = read(Broken(where, odd_value(key, at, odd), times=999), attempts=3)
+    assert fetched.failures == []
+    wanted = right.rows[table].filter(pl.col("ts") != at)
+    assert fetched.rows[table].equals(wanted)
+    told = [gap for gap in fetched.gaps if gap.why == UNREADABLE]
+    assert {(gap.table, gap.start, gap.end) for gap in told} == {(table, at, at + timedelta(hours=1))}
+    assert len(told) == 2
+    assert len(fetched.gaps) == len(right.gaps) + 2
+    assert loopback.asked(where) >= 2 * 3
+
+
+def test_a_value_that_is_a_number_at_the_second_attempt_leaves_no_trace(right):
+    fetched, _ = read(Broken("market/open-interest", odd_value("openInterest", BAD_HOUR, ""), times=2))
+    assert (fetched.failures, fetched.gaps) == ([], right.gaps)
+    assert same(fetched, right)
+
+
+def test_the_bad_hour_alone_is_a_gap_and_not_an_endless_failure():
+    with LoopbackVenue(NOW_MS, Broken("open-interest", odd_value("openInterest", BAD_HOUR, ""), times=999)) as loopback:
+        asked = {"start": BAD_HOUR, "end": BAD_HOUR + timedelta(hours=1), "now": NOW, "base_url": loopback.url}
+        fetched = fetch(market(BYBIT), tables=["open_interest"], **asked)
+    assert fetched.failures == []
+    assert {gap.why for gap in fetched.gaps} == {UNREADABLE}
+
+
+def test_a_row_whose_time_is_no_instant_still_ends_its_series(right):
+    fault = odd_value("timestamp", BAD_HOUR, "soon")
+    fetched, _ = read(Broken("market/open-interest", fault, times=999))
+    assert len(fetched.failures) == 2
+    assert all("expected a number, got 'soon'" in line for line in fetched.failures)
+    assert fetched.rows["open_interest"].is_empty()
+
+
+def test_another_host_that_a_venue_points_to_is_not_asked(right):
+    with LoopbackVenue(NOW_MS) as other:
+        away = Broken("market/kline", lambda body: Reply(302, b"", {"Location": f"{other.url}/v5/market/kline"}), 999)
+        fetched, loopback = read(away)
+    assert other.requests == []
+    assert loopback.asked("market/kline") == 2
+    assert all("answers 302, to be asked at another address" in line for line in fetched.failures)
+    assert fetched.rows["ohlcv"].is_empty()
+    assert fetched.rows["funding"].equals(right.rows["funding"])
+
+
+@pytest.mark.parametrize(("behind", "cached", "last"), [(6, 0, 22), (0, 0, 23), (0, 3600, 23)])
+def test_our_fast_clock_takes_no_bar_that_is_still_open_at_the_venue(behind, cached, last, monkeypatch):
+    monkeypatch.setattr(live, "Series", lambda *given: Series(*given[:-1], real=True))
+    theirs = NOW - timedelta(minutes=behind)
+    headers = {"Date": f"{theirs - timedelta(seconds=cached):%a, %d %b %Y %H:%M:%S GMT}", "Age": str(cached)}
+    dated = Broken("/v5/", lambda body: Reply(body=body, headers=headers), times=999)
+    with LoopbackVenue(int(theirs.timestamp() * 1000), dated) as loopback:
+        asked = {"start": START, "end": NOW, "now": NOW, "base_url": loopback.url, "tables": ["ohlcv"]}
+        fetched = fetch(market(BYBIT), **asked)
+    assert (fetched.failures, fetched.gaps) == ([], [])
+    assert fetched.rows["ohlcv"]["ts"].max().hour == last
+
+
+@pytest.mark.parametrize(("beside", "known"), [(59_000, 64), (-59_000, 5)])
+def test_a_payment_is_not_known_before_its_own_stamp(beside, known):
+    def moved(answer):
+        for row in rows_of(answer):
+            row["fundingRateTimestamp"] = str(int(row["fundingRateTimestamp"]) + beside)
+
+    fetched, _ = read(Broken("funding/history", rewritten(moved), times=999))
+    paid = fetched.rows["funding"]
+    assert paid.height == 12
+    assert (paid["ts"].dt.hour() % 8 == 0).all()
+    assert ((paid["available_at"] - paid["ts"]) == timedelta(seconds=known)).all()

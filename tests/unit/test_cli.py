@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import oihedge.cli
 from oihedge.cli import main
 from oihedge.cli.session import plain, reserved_stdout
+from oihedge.cli.tables import facts, imported, shown, table
 from oihedge.core.errors import BusyError, DataError, GateHeld
 
 VERBS = (
@@ -19,6 +22,10 @@ VERBS = (
     *("hedge", "replay", "report", "status", "cycle", "inputs", "maintain"),
 )
 HEAVY = {"ccxt", "polars", "pandas", "torch", "mlflow", "prefect", "matplotlib", "great_expectations", "hydra"}
+
+
+class PanicException(BaseException):
+    """What a panic of Polars is in Python; its module cannot be imported."""
 
 
 def one_line(text: str) -> str:
@@ -103,6 +110,55 @@ def test_an_unexpected_error_is_one_line_with_the_place_of_its_traceback(
     log = tmp_path / "data" / "logs" / "error.log"
     assert str(log) in line
     assert "KeyError" in log.read_text()
+
+
+@pytest.mark.parametrize("error", [PanicException("boom"), PanicException(""), OSError("object-store error: denied")])
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_what_fails_where_stored_rows_are_read_is_one_line_and_exit_3(
+    error: BaseException, debug: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("oihedge.cli.session._homes", [])
+    monkeypatch.setattr(oihedge.cli, "_run", raising(error))
+    assert main(["status", *debug]) == 3
+    assert "oihedge: stored data cannot be read; got" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_whoever_asks_to_leave_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oihedge.cli, "_run", raising(SystemExit(7)))
+    with pytest.raises(SystemExit):
+        main(["status"])
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+@pytest.mark.parametrize(
+    "name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OIHEDGE_GLASSNODE_KEY"]
+)
+def test_no_secret_of_the_environment_is_printed_or_logged(
+    name: str, debug: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("oihedge.cli.session._homes", [])
+    monkeypatch.setenv(name, "s3cret-K3Y")
+    monkeypatch.setattr(oihedge.cli, "_run", raising(OSError("object-store error: no s3cret-K3Y here")))
+    main(["status", *debug])
+    log = tmp_path / "data" / "logs" / "error.log"
+    assert "s3cret-K3Y" not in capsys.readouterr().err + (log.read_text() if log.exists() else "")
+    assert plain({"failures": ("not s3cret-K3Y",)}) == {"failures": ["not ***"]}
+    assert shown("of s3cret-K3Y") == "of ***"
+
+
+def test_nothing_that_a_report_shows_steers_the_terminal() -> None:
+    said = StringIO()
+    evil = "by\x1b]0;pwned\x07[red]bit"
+    report = {"rows": [{evil: 1, "venue": evil, "several": [{"a": evil}]}], "failures": [evil], "notes": [evil]}
+    console = Console(file=said, width=300)
+    imported(console, {**report, "files": 1, "judged": report["rows"], "share_good": 1.0})
+    facts(console, {"name": evil, evil: evil})
+    table(console, evil, report["rows"])
+    assert "\x1b" not in said.getvalue()
+    assert "\x07" not in said.getvalue()
+    assert said.getvalue().count("[red]bit") >= 9
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from oihedge.core.errors import OihedgeError, printable
+from oihedge.core.errors import OihedgeError, of_reading, printable, without_secrets
 
 STOPPED = 130
 
@@ -28,12 +28,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(str(error), error.exit_code, error if debug else None)
     except KeyboardInterrupt:
         return _end("stopped", STOPPED, None)
-    except Exception as error:  # the last line of defence: one line, and the traceback where it can be read
-        if hasattr(error, "format_message"):  # typer's own: a wrong option or argument
-            return _end(_usage(error), 2, None)
-        if debug:
-            return _end(f"unexpected {type(error).__name__}", 1, error)
-        return _end(f"unexpected {type(error).__name__}: {_first_line(error)}; traceback: {_log(error)}", 1, None)
+    except BaseException as error:
+        return _unforeseen(error, debug)
+
+
+def _unforeseen(error: BaseException, debug: bool) -> int:
+    """Be the last line of defence: one line, and the traceback where it can be read."""
+    if hasattr(error, "format_message"):  # typer's own: a wrong option or argument
+        return _end(_usage(error), 2, None)
+    unread = of_reading(error)  # a panic of Polars is no Exception
+    if unread is None and not isinstance(error, Exception):
+        raise error
+    line = str(unread) if unread else f"unexpected {type(error).__name__}: {_first_line(error)}"
+    code = unread.exit_code if unread else 1
+    return _end(line, code, error) if debug else _end(f"{line}; traceback: {_log(error)}", code, None)
 
 
 def _run(arguments: list[str]) -> int:
@@ -46,26 +54,26 @@ def _run(arguments: list[str]) -> int:
 def _end(line: str, code: int, error: BaseException | None) -> int:
     lines = "".join(traceback.format_exception(error)).splitlines() if error is not None else []
     for text in [*lines, f"oihedge: {line}"]:
-        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.write(printable(without_secrets(text)) + "\n")
     return code
 
 
-def _usage(error: Exception) -> str:
+def _usage(error: BaseException) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "oihedge"
     message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined]
     return f"{message.rstrip('.')}; see {command} --help"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).splitlines()
     return lines[0] if lines else "no message"
 
 
-def _log(error: Exception) -> Path:
+def _log(error: BaseException) -> Path:
     from oihedge.cli.session import log_folder
 
     path = log_folder() / "error.log"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(traceback.format_exception(error)))
+    path.write_text(without_secrets("".join(traceback.format_exception(error))))
     return path

@@ -74,12 +74,12 @@ def planned(console: Console, report: Mapping[str, Any]) -> None:
     tasks = [{**task, "time": str(timedelta(seconds=round(task["seconds"])))} for task in report["tasks"]]
     tables.table(console, f"plan, {report['start']:%F} .. {report['end']:%F}", tasks, TASKS)
     took = timedelta(seconds=round(report["seconds"]))
-    console.print(
+    tables.say(
+        console,
         f"{report['chunks']} chunks, about {report['calls']:,} calls; at the venues' limits {took}, all side by side",
-        markup=False,
     )
     if skipped := sum(task["finished"] for task in tasks):
-        console.print(f"{skipped:,} days of venues' tables were finished before and are skipped", markup=False)
+        tables.say(console, f"{skipped:,} days of venues' tables were finished before and are skipped")
     if report["only_archives"]:
         spans = [{**span, "start": f"{span['start']:%F %H:%M}", "end": f"{span['end']:%F %H:%M}"}
                  for span in report["only_archives"]]  # fmt: skip
@@ -92,17 +92,17 @@ def holes_planned(console: Console, report: Mapping[str, Any]) -> None:
             for hole in report["holes"]]  # fmt: skip
     tables.table(console, "holes", rows)
     took = timedelta(seconds=round(report["seconds"]))
-    console.print(
+    tables.say(
+        console,
         f"missing rows: {report['to_ask']:,} within reach ({report['calls']:,} calls; at the venues' limits {took}), "
         f"{report['only_archives']:,} that only archives have, {report['held']:,} in quarantine or not judged yet",
-        markup=False,
     )
 
 
 def refilled(console: Console, report: Mapping[str, Any]) -> None:
     """Print what came in, and how much of what was asked for did not."""
     tables.came_in(console, report)
-    console.print(f"{report['missing']:,} of {report['asked']:,} rows asked for are still missing", markup=False)
+    tables.say(console, f"{report['missing']:,} of {report['asked']:,} rows asked for are still missing")
 
 
 def _days(session: Session, start: datetime, end: datetime, chosen: Mapping[str, Any], plan_only: bool) -> None:

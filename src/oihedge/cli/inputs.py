@@ -67,6 +67,6 @@ def with_inputs(draw: Callable[[Console, tables.Report], None]) -> Callable[[Con
 def _drawn(console: Console, report: tables.Report) -> None:
     tables.table(console, "rows by source", report["rows"])
     for failure in report["failures"]:
-        console.print(f"failed: {failure}", markup=False)
+        tables.say(console, f"failed: {failure}")
     for line in report["off"]:
-        console.print(line, markup=False)
+        tables.say(console, line)

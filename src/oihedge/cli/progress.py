@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from oihedge.cli.tables import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -33,7 +35,7 @@ class Telling:
         console = Console(stderr=True, highlight=False)
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -43,14 +45,14 @@ class Telling:
 
     def __call__(self, done: int, total: int, what: str, lane: str = "") -> None:
         """Tell that `done` of `total` steps are finished, the newest being `what`; each `lane` has a bar of its own."""
-        text = f"{lane} {what}".strip()
+        text = shown(f"{lane} {what}".strip())
         if total == 0:
             self.begin(text)
         elif self._console.is_terminal:
             if lane not in self._tasks:
                 self._tasks[lane] = self._bar.add_task(text, total=total)
-            shown = f"{'' if lane else self._step} {text}".strip()
-            self._bar.update(self._tasks[lane], completed=done, total=total, description=shown)
+            step = f"{'' if lane else self._step} {text}".strip()
+            self._bar.update(self._tasks[lane], completed=done, total=total, description=step)
         else:
             self._line(done, total, text, lane)
 
@@ -61,7 +63,7 @@ class Telling:
         self._tasks.clear()
         self._quarters.clear()
         self._step = step
-        self._console.print(f"- {step}", markup=False)
+        self._console.print(f"- {shown(step)}", markup=False)
 
     def _line(self, done: int, total: int, what: str, lane: str) -> None:
         quarter, before = QUARTERS * done // total, self._quarters.get(lane, 0)

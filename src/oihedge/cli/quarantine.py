@@ -128,14 +128,14 @@ def _listed(console: Console, report: Mapping[str, Any]) -> None:
 def _let_go(console: Console, report: Mapping[str, Any]) -> None:
     when = f"{report['available_at']:%F %H:%M}Z"
     did = "is released, known from" if report["released"] else "had been released before, known from"
-    console.print(f"{report['table']} {report['source_key']} ({report['reason']}) {did} {when} on", markup=False)
+    tables.say(console, f"{report['table']} {report['source_key']} ({report['reason']}) {did} {when} on")
 
 
 def _all_let_go(console: Console, report: Mapping[str, Any]) -> None:
     for row in report["rows"]:
         _let_go(console, row)
     for line in report["refused"]:
-        console.print(f"not released: {line}", markup=False)
+        tables.say(console, f"not released: {line}")
 
 
 def _brief(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import typer
 
 from oihedge.cli.progress import Telling
 from oihedge.core.clock import SystemClock, iso, parse_instant
+from oihedge.core.errors import without_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,7 +113,7 @@ def log_folder() -> Path:
 
 
 def plain(value: Any) -> Any:
-    """Return `value` as JSON can carry it: instants and paths as text, NaN and infinity as null."""
+    """Return `value` as JSON can carry it: instants and paths as text, NaN and infinity as null, no secret in it."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -121,4 +122,4 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, datetime):
         return iso(value)
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+    return value if value is None or isinstance(value, (bool, int)) else without_secrets(str(value))

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from oihedge.core.errors import printable, without_secrets
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -17,18 +19,29 @@ STRATEGIES = (
 )
 
 
+def say(console: Console, text: str) -> None:
+    """Print one line, whatever venues or files put into it."""
+    console.print(shown(text), markup=False)
+
+
+def shown(text: str) -> str:
+    """Return `text` as a terminal may get it: nothing in it steers the terminal, and no secret is in it."""
+    return printable(without_secrets(text))
+
+
 def table(console: Console, title: str, rows: Sequence[Report], columns: Sequence[str] | None = None) -> None:
     """Print `rows` under `title`; without rows say so."""
+    from rich.markup import escape
     from rich.table import Table
 
     if not rows:
-        console.print(f"{title}: none", markup=False)
+        say(console, f"{title}: none")
         return
     names = list(columns or rows[0])
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=escape(shown(title)), title_justify="left")
     for name in names:
         numbers = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
-        drawn.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        drawn.add_column(cell(name), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(cell(row.get(name)) for name in names))
     console.print(drawn)
@@ -45,10 +58,10 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {cell(item)}" for key, item in value.items())
+        return ", ".join(f"{cell(key)} {cell(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(cell(item) for item in value)
-    return escape(str(value))
+    return escape(shown(str(value)))
 
 
 def came_in(console: Console, report: Report) -> None:
@@ -57,7 +70,7 @@ def came_in(console: Console, report: Report) -> None:
     if report.get("gaps"):
         table(console, "only an archive can give", report["gaps"])
     for failure in report.get("failures", ()):
-        console.print(f"failed: {failure}", markup=False)
+        say(console, f"failed: {failure}")
 
 
 def held(console: Console, report: Report) -> None:
@@ -73,7 +86,8 @@ def imported(console: Console, report: Report) -> None:
     """Print what files brought in, what was assumed on the way, and the verdicts on it."""
     came_in(console, report)
     for note in report["notes"]:
-        console.print(f"note: {note}", markup=False)
+        say(console, f"note: {note}")
+    say(console, f"files: {report['files']}, each with its sha256 in the table imported_files")
     judged(console, {**report, "rows": report["judged"]})
 
 
@@ -87,9 +101,9 @@ def judged(console: Console, report: Report) -> None:
         if report.get(name):
             table(console, title, report[name], _columns(report[name]))
     for name, count in (report.get("filled") or {}).items():
-        console.print(f"{name}: {count} short gaps interpolated and flagged", markup=False)
+        say(console, f"{name}: {count} short gaps interpolated and flagged")
     if report.get("docs"):
-        console.print(f"pages: {report['docs']}", markup=False)
+        say(console, f"pages: {report['docs']}")
 
 
 def _columns(rows: Sequence[Report]) -> list[str]:
@@ -112,9 +126,9 @@ def evaluated(console: Console, report: Report) -> None:
     rates = [{"signal": name, "fires": f"{share:.2%}"} for name, share in report["firing_rates"].items()]
     table(console, f"signals: share of unseen hours at which each confirms ({label})", rates)
     for warning in report["warnings"]:
-        console.print(f"warning: {warning}", markup=False)
+        say(console, f"warning: {warning}")
     for sentence in report["verdict"]:
-        console.print(sentence, markup=False)
+        say(console, sentence)
 
 
 def retrained(console: Console, report: Report) -> None:
@@ -122,7 +136,7 @@ def retrained(console: Console, report: Report) -> None:
     how = "reused (same data, settings and code)" if report["reused"] else "trained"
     evaluated(console, report)
     table(console, f"gates ({report['label']}, price: {report['price_label']})", report["gates"], GATES)
-    console.print(f"{how}: {report['model']} version {report['version']}, run {report['run_id']}", markup=False)
+    say(console, f"{how}: {report['model']} version {report['version']}, run {report['run_id']}")
 
 
 def promoted(console: Console, report: Report) -> None:
@@ -135,7 +149,7 @@ def verdict(console: Console, report: Report) -> None:
     """Print what became of the challenger."""
     became = "is champion" if report["promoted"] else "is not promoted"
     champion = report["champion"] or "none"
-    console.print(f"version {report['version']} {became}: {report['reason']}; champion: {champion}", markup=False)
+    say(console, f"version {report['version']} {became}: {report['reason']}; champion: {champion}")
 
 
 def decided(console: Console, report: Report) -> None:
@@ -156,15 +170,13 @@ def decided(console: Console, report: Report) -> None:
         decision["targets"],
         ("venue", "symbol", "current_qty", "target_qty", "delta_qty", "reference_price"),
     )
-    console.print(
-        f"status {decision['status']} as of {decision['as_of']}, valid until {decision['valid_until']}", markup=False
-    )
+    say(console, f"status {decision['status']} as of {decision['as_of']}, valid until {decision['valid_until']}")
     for reason in decision["reasons"]:
-        console.print(f"  - {reason}", markup=False)
+        say(console, f"  - {reason}")
     if report.get("kept"):
-        console.print(f"not published: {report['path']} holds the later decision of {report['kept']}", markup=False)
+        say(console, f"not published: {report['path']} holds the later decision of {report['kept']}")
     elif report.get("path"):
-        console.print(f"written to {report['path']}", markup=False)
+        say(console, f"written to {report['path']}")
 
 
 def cycled(console: Console, report: Report) -> None:
@@ -174,7 +186,7 @@ def cycled(console: Console, report: Report) -> None:
     retrained(console, report["retrain"])
     verdict(console, report["promote"])
     decided(console, report["hedge"])
-    console.print(f"report: {report['report']['path']}", markup=False)
+    say(console, f"report: {report['report']['path']}")
 
 
 def facts(console: Console, report: Report) -> None:
@@ -183,4 +195,4 @@ def facts(console: Console, report: Report) -> None:
         if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
             table(console, name, value)
         else:
-            console.print(f"{name}: {cell(value) or '-'}")
+            console.print(f"{cell(name)}: {cell(value) or '-'}")

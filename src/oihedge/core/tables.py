@@ -163,6 +163,12 @@ BACKFILLED = _table(
 )
 """The UTC days (ts is their midnight) that a backfill has finished for a venue's table; settings is a digest of what
 decides their rows."""
+IMPORTED_FILES = _table(
+    "imported_files", "sha256 file table", {"sha256": _S, "file": _S, "table": _S, "rows": pl.Int64(), "ts": UTC_TIME},
+    "rows ts",
+)  # fmt: skip
+"""The files that imports read: their content's sha256, their path below the folder that was named, and how many rows of
+the table lay in what each covers, the first at ts (null where the reader tells no row's file)."""
 
 MARKET_TABLES: tuple[Table, ...] = (OHLCV, OPEN_INTEREST, FUNDING)
 """What features and decisions are made from."""
@@ -173,7 +179,7 @@ VENUE_TABLES: tuple[Table, ...] = (
 INPUT_TABLES: tuple[Table, ...] = (ONCHAIN, SENTIMENT, EVENTS)
 """What other sources are asked for."""
 RAW_TABLES: tuple[Table, ...] = (*VENUE_TABLES, *INPUT_TABLES)
-_DERIVED = (QUARANTINE, FEATURES, FORECASTS, DECISION_INPUTS, DECISIONS, BACKFILLED)
+_DERIVED = (QUARANTINE, FEATURES, FORECASTS, DECISION_INPUTS, DECISIONS, BACKFILLED, IMPORTED_FILES)
 TABLES: Mapping[str, Table] = MappingProxyType({t.name: t for t in (*RAW_TABLES, *_DERIVED)})
 
 

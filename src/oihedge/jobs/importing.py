@@ -13,14 +13,16 @@ import polars as pl
 
 from oihedge.config import Config
 from oihedge.core.clock import iso
+from oihedge.core.errors import DataError
 from oihedge.core.protocols import Progress, silent
 from oihedge.core.tables import MARKET_TABLES, table
 from oihedge.jobs import validate
+from oihedge.jobs.imported_files import ReadFile, of_archives, of_freqtrade, of_spec, record
 from oihedge.jobs.ingest import store
 from oihedge.jobs.opening import open_lake
 from oihedge.lake.store import Lake
-from oihedge.market.archive import STEPS, USUAL, read_archives
-from oihedge.market.importing import load_spec, read_import
+from oihedge.market.archive import STEPS, USUAL, find_archives, read_archives
+from oihedge.market.importing import ImportSpec, Prices, load_spec, read_import
 from oihedge.market.read import Fetched
 
 SIMULATED = "SIMULATED.json"
@@ -32,13 +34,14 @@ DECIDING = tuple(spec.name for spec in MARKET_TABLES)
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What came in (`rows` by venue and table), what became of it (`judged`), and `notes` in words."""
+    """What came in (`rows` by venue and table, of so many `files`), what became of it (`judged`), and `notes`."""
 
     as_of: datetime
     rows: tuple[dict[str, Any], ...]
     judged: tuple[dict[str, Any], ...]
     share_good: float
     notes: tuple[str, ...]
+    files: int
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -48,27 +51,58 @@ class ImportReport:
 def run(config: Config, *, specs: Sequence[Path], folder: Path | None, as_of: datetime) -> ImportReport:
     """Load the files that each spec names and judge their rows; all are read before the first row is written.
 
+    Bars are stored and judged before open interest is divided by them: only one that quality lets through is a price.
+
     Args:
         config: settings; whatever its market, these are no simulated rows and go into no simulated lake.
-        specs: import specs (YAML), in the order in which their tables build on one another (prices before OI in USD).
+        specs: import specs (YAML), in any order.
         folder: what relative file names start from; None: the spec's own folder.
-        as_of: written as ingested_at.
+        as_of: written as ingested_at; a bar that was not known by then is no price.
 
     Raises:
         ConfigError: for a spec that is wrong, or a lake that holds the simulated market.
         DataError: for a file that is.
     """
     config = _of_files(config, simulated=False)
-    loaded: list[tuple[str, pl.DataFrame]] = []
-    notes: list[str] = []
+    loaded = [load_spec(path) for path in specs]
     lake = open_lake(config)
-    for path in specs:
-        loaded.append(read_import(load_spec(path), folder, _prices(lake, loaded), notes.append))
-    stored = [(name, _known(name, rows, as_of, notes.append)) for name, rows in loaded]
-    reports = [store(lake, Fetched(rows={name: rows}, gaps=[], failures=[]), as_of) for name, rows in stored]
+    notes: list[str] = []
+    plain = [(spec, *read_import(spec, folder, tell=notes.append)) for spec in loaded if spec.price is None]
+    priced = [spec for spec in loaded if spec.price is not None]
+    bars = [rows for _, name, rows in plain if name == "ohlcv"]
+    for spec in priced:  # a file that is wrong is found before a row is written; its rows are read again below
+        read_import(spec, folder, _unjudged(lake, spec, as_of, bars))
+    reports = [_loaded(config, lake, plain, folder, as_of, notes)]
+    if priced:
+        again = [(spec, *read_import(spec, folder, _prices(lake, spec, as_of), notes.append)) for spec in priced]
+        reports.append(_loaded(config, lake, again, folder, as_of, notes))
+    judged = tuple(row for one in reports for row in one.judged)
+    counted = sum(row["checked"] - row["set_aside"] for row in judged)
+    return ImportReport(
+        as_of,
+        tuple(row for one in reports for row in one.rows),
+        judged,
+        sum(row["good"] for row in judged) / counted if counted else 1.0,
+        tuple(notes),
+        sum(one.files for one in reports),
+    )
+
+
+def _loaded(
+    config: Config,
+    lake: Lake,
+    read: Sequence[tuple[ImportSpec, str, pl.DataFrame]],
+    folder: Path | None,
+    as_of: datetime,
+    notes: list[str],
+) -> ImportReport:
+    """Store what specs gave, one after the other, and judge it."""
+    known = [(spec, name, _known(name, rows, as_of, notes.append)) for spec, name, rows in read]
+    stored = [store(lake, Fetched(rows={name: rows}, gaps=[], failures=[]), as_of) for _, name, rows in known]
+    files = [file for spec, _, rows in known for file in of_spec(spec, folder, rows)]
     judged = validate.run(config, as_of=as_of)
-    rows = tuple(row for report in reports for row in report.rows)
-    return ImportReport(as_of, rows, judged.rows, judged.share_good, tuple(notes))
+    rows = tuple(row for report in stored for row in report.rows)
+    return ImportReport(as_of, rows, judged.rows, judged.share_good, (), record(lake, files, as_of))
 
 
 def archives(
@@ -108,7 +142,8 @@ def archives(
         folder, config.market, start=start, end=end, kinds=kinds, timeframe=timeframe, progress=progress
     )
     kept = {name: rows for name, rows in read.items() if tables is None or name in tables}
-    return _judged(config, lake, kept, as_of, notes)
+    files = find_archives(folder, config.market, kinds=kinds, timeframe=timeframe)
+    return _judged(config, lake, kept, lambda known: of_archives(files, folder, known), as_of, notes)
 
 
 def download(
@@ -188,20 +223,32 @@ def freqtrade(
     config = _of_files(config, simulated=False)
     lake = open_lake(config)
     notes: list[str] = []
-    read = read_freqtrade(folder, config.market, venue=venue, timeframe=timeframe, tell=notes.append, progress=progress)
-    return _judged(config, lake, read, as_of, notes)
+    names: list[str] = []
+
+    def told(done: int, total: int, what: str, lane: str = "") -> None:
+        names.append(what)
+        progress(done, total, what, lane)
+
+    read = read_freqtrade(folder, config.market, venue=venue, timeframe=timeframe, tell=notes.append, progress=told)
+    return _judged(config, lake, read, lambda _: of_freqtrade(folder, names), as_of, notes)
 
 
 def _judged(
-    config: Config, lake: Lake, tables: Mapping[str, pl.DataFrame], as_of: datetime, notes: Sequence[str] = ()
+    config: Config,
+    lake: Lake,
+    tables: Mapping[str, pl.DataFrame],
+    files: Callable[[Mapping[str, pl.DataFrame]], list[ReadFile]],
+    as_of: datetime,
+    notes: Sequence[str] = (),
 ) -> ImportReport:
-    """Store what was read, but for rows that could not be known yet, and judge it."""
+    """Store what was read, but for rows that could not be known yet, and which `files` it is from, and judge it."""
     said = list(notes)
     known = {name: _known(name, rows, as_of, said.append) for name, rows in tables.items()}
     report = store(lake, Fetched(rows=known, gaps=[], failures=[]), as_of)
+    recorded = record(lake, files(known), as_of)
     judged = validate.run(config, as_of=as_of)
     said += [line for name, rows in known.items() for line in holes(name, rows)]
-    return ImportReport(as_of, report.rows, judged.rows, judged.share_good, tuple(said))
+    return ImportReport(as_of, report.rows, judged.rows, judged.share_good, tuple(said), recorded)
 
 
 def _known(name: str, rows: pl.DataFrame, as_of: datetime, tell: Callable[[str], None]) -> pl.DataFrame:
@@ -243,13 +290,41 @@ def _of_files(config: Config, *, simulated: bool) -> Config:
     return config.model_copy(update={"market": config.market.model_copy(update={"source": source})})
 
 
-def _prices(lake: Lake, loaded: Sequence[tuple[str, pl.DataFrame]]) -> Callable[[str, str], pl.DataFrame]:
-    """Give a venue symbol's bars from the lake and from what this very import has read so far."""
+def _prices(lake: Lake, spec: ImportSpec, as_of: datetime) -> Prices:
+    """Give a venue symbol's bars that quality let through and that were known at `as_of`; none that we interpolated.
+
+    The bar after the newest is under way and cannot be judged: it opens where that one closed.
+    """
 
     def bars(venue: str, symbol: str) -> pl.DataFrame:
-        chosen = (pl.col("venue") == venue) & (pl.col("symbol") == symbol)
-        frames = [lake.read("raw", "ohlcv", where=chosen).select("ts", "open").collect()]
-        frames += [rows.filter(chosen).select("ts", "open") for name, rows in loaded if name == "ohlcv"]
+        good = lake.read("validated", "ohlcv", as_of=as_of, where=_priced_by(spec, venue, symbol))
+        found = good.filter(~pl.col("filled").fill_null(False)).sort("ts").collect()
+        if found.is_empty() and spec.unit == "usd":
+            raise DataError(
+                f"no bar of {venue} {symbol} that quality let through was known at {iso(as_of)}",
+                do="oihedge quarantine list --table ohlcv tells why",
+            )
+        step = pl.col("timeframe").replace_strict(STEPS, return_dtype=pl.Duration("us"))
+        under_way = found.tail(1).select(pl.col("ts") + step, open="close")
+        return pl.concat([found.select("ts", "open"), under_way]).unique("ts", keep="first").sort("ts")
+
+    return bars
+
+
+def _unjudged(lake: Lake, spec: ImportSpec, as_of: datetime, loaded: Sequence[pl.DataFrame]) -> Prices:
+    """Give the bars that may become prices: those of the lake and those of this very import, before any verdict."""
+
+    def bars(venue: str, symbol: str) -> pl.DataFrame:
+        chosen = _priced_by(spec, venue, symbol)
+        frames = [lake.read("raw", "ohlcv", as_of=as_of, where=chosen).select("ts", "open").collect()]
+        frames += [rows.filter(chosen).select("ts", "open") for rows in loaded]
         return pl.concat(frames).unique("ts", keep="last").sort("ts")
 
     return bars
+
+
+def _priced_by(spec: ImportSpec, venue: str, symbol: str) -> pl.Expr:
+    """Choose the bars of trades in that symbol: a mark, an index or a premium is another number at the same ts."""
+    kind, steps = "perp" if ":" in symbol else "spot", [spec.grid] if spec.grid else list(STEPS)
+    traded = (pl.col("kind") == kind) & pl.col("timeframe").is_in(steps)
+    return (pl.col("venue") == venue) & (pl.col("symbol") == symbol) & traded

@@ -18,7 +18,7 @@ from oihedge.core.protocols import Progress, silent
 from oihedge.core.tables import UTC_TIME
 from oihedge.jobs.opening import market_address, open_lake
 from oihedge.lake.store import Lake
-from oihedge.market.inputs.events import read_events, withdrawn
+from oihedge.market.inputs.events import as_seen, read_events, withdrawn
 from oihedge.market.inputs.fetch import SOURCES, FetchedSource, fetch_sources, key_name, usable
 
 FRESH = timedelta(hours=36)
@@ -141,7 +141,8 @@ def _seen(lake: Lake, fetched: FetchedSource, as_of: datetime) -> pl.DataFrame:
 
 
 def _store_events(lake: Lake, events: pl.DataFrame, as_of: datetime) -> dict[str, Any]:
-    gone = withdrawn(lake.read("raw", "events").collect(), events, as_of)
-    known = events.filter(pl.col("available_at") <= as_of)
+    told = as_seen(events, lake.rows("raw", "events").collect(), as_of)
+    gone = withdrawn(lake.read("raw", "events").collect(), told, as_of)
+    known = told.filter(pl.col("available_at") <= as_of)
     added = lake.append("raw", "events", pl.concat([known, gone]), now=as_of).added
     return {"source": "calendars", "table": "events", "fetched": known.height, "added": added}

@@ -7,16 +7,15 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from oihedge.core.tables import OHLCV, OPEN_INTEREST, UTC_TIME, Table
+from oihedge.core.tables import UTC_TIME, Table
 from oihedge.lake.store import Lake
 from oihedge.quality.neighbours import context_for
 from oihedge.quality.quarantine import places, source_keys
-from oihedge.quality.quorum import LOOKBACK
+from oihedge.quality.quorum import LOOKBACK, VALUES
 
 BLOCK_ROWS = 250_000
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
-_FILLED = {OHLCV.name, OPEN_INTEREST.name}
 
 
 def blocks(lake: Lake, spec: Table) -> Iterator[tuple[datetime, datetime]]:
@@ -70,6 +69,8 @@ def around(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return what judging a block's pending rows needs: (context for jumps, raw rows of all venues beside them).
 
+    The context is empty for tables whose rows are not compared.
+
     Args:
         lake: the lake.
         spec: the table.
@@ -83,12 +84,36 @@ def around(
     since = first - LOOKBACK
     before = lake.rows("raw", spec.name).filter(pl.col("ts") >= since, pl.col("ts") < start).collect()
     raw = pl.concat([before, settled.filter(pl.col("ts") >= since).select(before.columns)])
-    if raw.is_empty():
-        return raw, raw
+    if spec.name not in VALUES:
+        return raw.clear(), raw
     newest = raw.sort("available_at", "ingested_at").unique(spec.key, keep="last", maintain_order=True)
-    good = lake.read("validated", spec.name, start=since, end=last + _HOUR)
-    real = good.filter(~pl.col("filled").fill_null(False)) if spec.name in _FILLED else good
-    return context_for(pending, spec, good=real.collect(), raw=newest), raw
+    good = _sent(spec, lake.read("validated", spec.name, start=since, end=last + _HOUR)).select(raw.columns).collect()
+    older = _beyond(lake, spec, pending, good, since)
+    return context_for(pending, spec, good=pl.concat([older[0], good]), raw=pl.concat([older[1], newest])), raw
+
+
+def _beyond(
+    lake: Lake, spec: Table, pending: pl.DataFrame, good: pl.DataFrame, since: datetime
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows before `since` that jumps are judged by: the two newest good ones, and the raw ones from there.
+
+    Only of series that have fewer than two good rows since then: new ones, and those that were bad or silent for long.
+    A level that is kept out would otherwise be let in as soon as nobody remembers what it was before.
+    """
+    series = [name for name in spec.key if name != "ts"]
+    firsts = pending.group_by(series).agg(first=pl.col("ts").min())
+    near = good.join(firsts, on=series).filter(pl.col("ts") < pl.col("first")).group_by(series).len()
+    lone = firsts.join(near.filter(pl.col("len") > 1), on=series, how="anti")
+    if lone.is_empty():
+        return good.clear(), good.clear()
+    named = pl.all_horizontal(pl.col(name).is_in(lone[name].unique().implode()) for name in series)
+    older = _sent(spec, lake.read("validated", spec.name, end=since, where=named))
+    newest = older.join(lone.lazy(), on=series, how="semi").sort("ts").group_by(series).tail(2).collect()
+    start = newest["ts"].min()
+    if not isinstance(start, datetime):
+        return good.clear(), good.clear()
+    raw = lake.read("raw", spec.name, start=start, end=since, where=named)
+    return newest.select(good.columns), raw.join(newest.lazy(), on=series, how="semi").select(good.columns).collect()
 
 
 def _held_among(raw: pl.DataFrame, held: pl.DataFrame, spec: Table) -> pl.DataFrame:
@@ -104,8 +129,11 @@ def _held_among(raw: pl.DataFrame, held: pl.DataFrame, spec: Table) -> pl.DataFr
 
 def judged_rows(lake: Lake, spec: Table) -> pl.LazyFrame:
     """Return the validated rows, revisions included, that a source sent."""
-    rows = lake.rows("validated", spec.name)
-    return rows.filter(~pl.col("filled").fill_null(False)) if spec.name in _FILLED else rows
+    return _sent(spec, lake.rows("validated", spec.name))
+
+
+def _sent(spec: Table, rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.filter(~pl.col("filled").fill_null(False)) if "filled" in spec.columns else rows
 
 
 def _held(lake: Lake, spec: Table) -> pl.LazyFrame:

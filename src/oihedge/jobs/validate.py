@@ -20,7 +20,7 @@ from oihedge.quality import feeds
 from oihedge.quality.fill import filled_rows
 from oihedge.quality.measures import TIMEFRAMES_US
 from oihedge.quality.quarantine import key_text, keys_held, quarantine_rows
-from oihedge.quality.quorum import LOOKBACK, VALUES
+from oihedge.quality.quorum import LOOKBACK
 from oihedge.quality.verdict import Verdict, judge
 
 SET_ASIDE = ("cross_venue_outlier", "venue_set_aside", "frozen")
@@ -125,10 +125,7 @@ def _judge(
     lake: Lake, spec: Table, pending: pl.DataFrame, settled: pl.DataFrame, start: datetime, config: Config
 ) -> tuple[Verdict, list[dict[str, Any]]]:
     context, beside = todo.around(lake, spec, pending, settled, start)
-    if spec.name in VALUES:
-        verdict = judge(spec.name, pending, config.quality, context=context, venues=beside)
-    else:
-        verdict = judge(spec.name, pending, config.quality)
+    verdict = judge(spec.name, pending, config.quality, context=context, venues=beside)
     return verdict, feeds.gaps(pending, beside.filter(pl.col("ts") < pending["ts"].min()), spec)
 
 

@@ -15,8 +15,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from filelock import FileLock
 
-from oihedge.core.errors import ConfigError, OihedgeError
-from oihedge.lake.storage import Storage, one_line
+from oihedge.core.errors import ConfigError, OihedgeError, one_line
+from oihedge.lake.storage import Storage
 
 MARKER = "lake.json"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from deltalake import ColumnProperties, CommitProperties, DeltaTable, WriterProp
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from filelock import FileLock, Timeout
 
-from oihedge.core.errors import BusyError, ConfigError, DataError, OihedgeError
+from oihedge.core.errors import BusyError, ConfigError, DataError, OihedgeError, one_line
 from oihedge.core.tables import Table
 from oihedge.lake.layout import MONTH, crowded, parts_of, with_parts
 from oihedge.lake.settings import REMOTE, S3
@@ -37,8 +36,6 @@ _CREDENTIALS = (
     ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_WEB_IDENTITY_TOKEN_FILE",),
     ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",), ("AWS_CONTAINER_CREDENTIALS_FULL_URI",),
 )  # fmt: skip
-_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_DRAWING = re.compile(r"\x1b\[[0-9;]*m|[↳│└─]|Error performing list request")
 
 
 class OutrunError(OihedgeError):
@@ -94,7 +91,13 @@ class Storage:
         raise DataError(f"lake table {uri} has no version {version}", expected=f"0 to {newest.version()}")
 
     def scan(self, opened: DeltaTable) -> pl.LazyFrame:
-        """Return the rows of the opened version, lazily; predicates reach the files' statistics."""
+        """Return the rows of the opened version, lazily; predicates reach the files' statistics.
+
+        Raises:
+            DataError: if a local data file is not there or has not the length it was written with.
+        """
+        if not self.remote:
+            _require_whole(opened)
         rows = pl.scan_delta(opened)
         return rows.drop(MONTH) if MONTH in opened.metadata().partition_columns else rows
 
@@ -144,7 +147,7 @@ class Storage:
 
     def merge(self, opened: DeltaTable, where: list[tuple[str, str, list[str]]] | None = None) -> None:
         """Merge the small files of an opened table, of the folders `where` alone if given."""
-        opened.optimize.compact(where or None, writer_properties=_writer(self.scan(opened).collect_schema()))
+        opened.optimize.compact(where or None, writer_properties=_writer(pl.scan_delta(opened).collect_schema()))
 
     @contextmanager
     def writing(self, layer: Layer, table: str) -> Iterator[None]:
@@ -200,6 +203,22 @@ class Storage:
         return DataError(f"lake table {uri} is damaged", got=one_line(error), do="restore it from a copy")
 
 
+def _require_whole(opened: DeltaTable) -> None:
+    """Refuse a table that lost a part of itself: Polars, which reads it later and elsewhere, would panic."""
+    written = pl.DataFrame(opened.get_add_actions()).select("path", "size_bytes")
+    length = {path.rpartition("/")[2]: size for path, size in written.iter_rows()}
+    table = unquote(opened.table_uri).removeprefix("file://").rstrip("/")
+    for path in map(Path, opened.file_uris()):
+        have = path.stat().st_size if path.is_file() else None
+        if have != length[path.name]:
+            raise DataError(
+                f"lake table {table} is damaged: its file {path.name}",
+                expected=f"{length[path.name]} bytes",
+                got="no such file" if have is None else f"{have} bytes",
+                do="restore the file from a copy",
+            )
+
+
 def _writer(schema: pl.Schema) -> WriterProperties:
     """Return how files of these columns are written: half the bytes of Delta's defaults on minute bars, and quicker.
 
@@ -227,14 +246,3 @@ def s3_options(settings: S3) -> dict[str, str]:
     if settings.endpoint is not None:
         options["aws_endpoint_url"] = settings.endpoint
     return {**options, "aws_allow_http": "true"} if settings.allow_http else options
-
-
-def one_line(error: Exception) -> str:
-    """Return a vendor's error, which may be a drawn tree of causes, as one short line.
-
-    A store's refusal repeats the access key that it refuses: none of the credentials is passed on.
-    """
-    text = _DRAWING.sub(" ", str(error))
-    for secret in sorted(filter(None, map(os.environ.get, _SECRETS)), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return (" ".join(text.split()) or type(error).__name__)[:240]

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from oihedge.core.errors import DataError, OihedgeError
-from oihedge.lake.storage import Layer, Storage, one_line
+from oihedge.core.errors import DataError, OihedgeError, one_line
+from oihedge.lake.storage import Layer, Storage
 
 _MARGIN = timedelta(hours=1)
 """Delta measures the retention by its own clock, a little later than `now`."""

@@ -253,7 +253,7 @@ def _funding(files: Sequence[ArchiveFile], instrument: Instrument, delay: timede
     hour = time.dt.round("1h")
     far = (time - hour).abs() > timedelta(milliseconds=JITTER_MS)
     raw.refuse("calc_time", raw.frame["calc_time"], far, "a time within a minute of its hour")
-    frame = numbers.select(ts=hour, rate="last_funding_rate", interval_h="funding_interval_hours")
+    frame = numbers.select(ts=hour, paid_at=time, rate="last_funding_rate", interval_h="funding_interval_hours")
     return funding_table(frame.drop_nulls(), instrument, delay)
 
 

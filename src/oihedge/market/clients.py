@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -26,7 +26,14 @@ MOST_BYTES = 64 * 2**20
 
 
 class BoundedResponse(aiohttp.ClientResponse):
-    """An answer of which no more than MOST_BYTES are read, after decompression."""
+    """An answer that points nowhere else and of which no more than MOST_BYTES are read, after decompression."""
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        """Read the head; one that sends us to another address is refused, for aiohttp would follow it to any host."""
+        await super().start(connection)
+        if 300 <= self.status < 400:
+            raise ccxt.BadRequest(f"{self.url.host} answers {self.status}, to be asked at another address")
+        return self
 
     async def read(self) -> bytes:
         """Return the body; too long a one is refused, and its connection closed."""
@@ -69,7 +76,7 @@ class StrictBody:
         """Check one answer and hand its body on; ccxt calls this for every response."""
         self.gate.answers += 1
         headers = {name.lower(): value for name, value in response_headers.items()}
-        self.served_at = _date(headers.get("date"))
+        self.served_at = _served(headers)
         if code in (418, 429, 503) and (seconds := _retry_after(headers)) is not None:
             self.gate.pause(seconds)
         self._decoded = None
@@ -148,6 +155,12 @@ def _date(text: str | None) -> datetime | None:
         return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _served(headers: dict[str, str]) -> datetime | None:
+    """Return the instant of an answer; one from a cache still carries the date when it was made."""
+    date, age = _date(headers.get("date")), headers.get("age", "")
+    return date + timedelta(seconds=int(age)) if date and age.isascii() and age.isdigit() and len(age) < 7 else date
 
 
 def _retry_after(headers: dict[str, str]) -> float | None:

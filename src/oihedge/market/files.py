@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from oihedge.core.clock import iso
+from oihedge.core.clock import EARLIEST, LATEST, iso
 from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.tables import UTC_TIME
 from oihedge.market.spec import FromColumn, ImportSpec, zone_of
@@ -20,8 +21,21 @@ from oihedge.market.spec import FromColumn, ImportSpec, zone_of
 Keep = Literal["first", "last"]
 Tell = Callable[[str], None]
 """Receives one line where rows had to be left out."""
-MOST_BYTES = 2**30
-"""Of a file's decompressed content: a few MB of gzip can hold more than the memory does."""
+MOST_BYTES = 48 * 2**20
+"""Of the content of gzip'd CSV, a few MB of which can hold more than the memory does: with columns of single digits,
+parsing takes forty times as much."""
+DAMAGED = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    OSError,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    zlib.error,
+)
+"""What readers of files raise for damaged ones; polars' panic is no Exception."""
 _GZIP = b"\x1f\x8b"
 _ENDINGS = {
     ".csv": "csv", ".txt": "csv", ".gz": "csv", ".parquet": "parquet", ".pq": "parquet",
@@ -47,41 +61,48 @@ def read_file(path: Path, spec: ImportSpec) -> pl.DataFrame:
         )
     try:
         frame = _csv(path, spec) if form == "csv" else pl.read_parquet(path) if form == "parquet" else _feather(path)
-    except (pl.exceptions.PolarsError, OSError, EOFError, ValueError, MemoryError, zlib.error) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+    except DAMAGED as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise DataError(f"{path.name} cannot be read as {form}: {why}", do="check the file and `format`") from None
     if frame.is_empty():
         raise DataError(f"{path.name} has no rows")
-    told = [source.column for source in (spec.venue, spec.asset, spec.symbol) if isinstance(source, FromColumn)]
-    for column in [*spec.columns.values(), *spec.where, *told]:
-        _require(frame, column, path)
+    for column in _wanted(spec):
+        _require(frame.columns, column, path)
     return frame
 
 
+def _wanted(spec: ImportSpec) -> list[str]:
+    told = [source.column for source in (spec.venue, spec.asset, spec.symbol) if isinstance(source, FromColumn)]
+    return [*spec.columns.values(), *spec.where, *told]
+
+
 def _csv(path: Path, spec: ImportSpec) -> pl.DataFrame:
-    names = list(spec.header) if isinstance(spec.header, tuple) else None
     with path.open("rb") as file:  # polars would unpack gzip of any size, whatever the file's name
         zipped = file.read(len(_GZIP)) == _GZIP
-    source = gunzipped(path) if zipped else path
-    frame = pl.read_csv(source, has_header=spec.header is True, separator=spec.separator, infer_schema=False)
-    if names is None:
-        return frame
-    if len(names) > frame.width:
-        raise DataError(f"{path.name} has {frame.width} columns", expected=f"{len(names)}: {', '.join(names)}")
-    return frame.rename(dict(zip(frame.columns, names, strict=False)))
+    source = gunzipped(path, MOST_BYTES) if zipped else path
+    read = partial(pl.read_csv, source, has_header=spec.header is True, separator=spec.separator, infer_schema=False)
+    there = read(n_rows=1).columns
+    names = list(spec.header) if isinstance(spec.header, tuple) else there
+    if len(names) > len(there):
+        raise DataError(f"{path.name} has {len(there)} columns", expected=f"{len(names)}: {', '.join(names)}")
+    wanted = list(dict.fromkeys(_wanted(spec)))
+    for column in wanted:
+        _require(names, column, path)
+    sent = [there[names.index(column)] for column in wanted]
+    return read(columns=sent).select(sent).rename(dict(zip(sent, wanted, strict=True)))
 
 
-def gunzipped(path: Path) -> bytes:
+def gunzipped(path: Path, most: int) -> bytes:
     """Return a gzip file's content.
 
     Raises:
-        DataError: if that is more than MOST_BYTES; no more is unpacked.
+        DataError: if that is more than `most` bytes; no more is unpacked.
         OSError, EOFError, zlib.error: if it is damaged.
     """
     with gzip.open(path) as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise DataError(f"{path.name} unpacks to too much", expected=f"at most {MOST_BYTES} bytes", do="split it")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise DataError(f"{path.name} unpacks to too much", expected=f"at most {most} bytes", do="unpack or split it")
     return content
 
 
@@ -106,14 +127,14 @@ def _feather(path: Path) -> pl.DataFrame:
         return pl.read_ipc(file)
 
 
-def _require(frame: pl.DataFrame, column: str, path: Path) -> None:
-    if column not in frame.columns:
-        raise DataError(f"{path.name} lacks column {column!r}", expected=column, got=", ".join(frame.columns))
+def _require(names: Sequence[str], column: str, path: Path) -> None:
+    if column not in names:
+        raise DataError(f"{path.name} lacks column {column!r}", expected=column, got=", ".join(names))
 
 
 def texts(frame: pl.DataFrame, column: str, path: Path) -> pl.Series:
     """Return a column as text without spaces around it; blanks are null."""
-    _require(frame, column, path)
+    _require(frame.columns, column, path)
     series = frame[column].cast(pl.String, strict=False).str.strip_chars()
     return series.replace("", None)
 
@@ -149,11 +170,20 @@ def instants(frame: pl.DataFrame, column: str, path: Path, zone: str | None) -> 
 
     Raises:
         ConfigError: for stamps without a zone where the spec gives none, or with one where it gives another.
-        DataError: for blank, unreadable or mixed stamps.
+        DataError: for blank, unreadable or mixed stamps, or those of no market: outside the years 2009 to 2199.
     """
+    found = _instants(frame, column, path, zone)
+    wrong = ~found.is_between(EARLIEST, LATEST, closed="left")
+    _refuse(wrong, found.cast(pl.String), column, path, "instants of the years 2009 to 2199")
+    return found
+
+
+def _instants(frame: pl.DataFrame, column: str, path: Path, zone: str | None) -> pl.Series:
     series = frame[column]
     if series.null_count():
         raise DataError(f"{path.name} column {column} has {series.null_count()} rows without a stamp")
+    if isinstance(series.dtype, pl.Date | pl.Datetime):
+        refuse_wild(series, column, path)
     if series.dtype == pl.Date:
         series = series.cast(pl.Datetime("us"))
     if series.dtype == pl.String:
@@ -166,6 +196,20 @@ def instants(frame: pl.DataFrame, column: str, path: Path, zone: str | None) -> 
     if series.dtype.time_zone is not None:  # type: ignore[attr-defined]
         return _zoned(series, column, path, zone)
     return _placed(series, column, path, zone)
+
+
+def refuse_wild(times: pl.Series, column: str, path: Path) -> None:
+    """Refuse times far from those of markets before they are cast: beyond 64 bits that wraps around or panics.
+
+    Raises:
+        DataError: naming the first by its days since 1970.
+    """
+    per_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}
+    per_day = 86_400 * per_second[times.dtype.time_unit] if isinstance(times.dtype, pl.Datetime) else 1
+    days = times.to_physical() // per_day
+    first, last = ((end - datetime(1970, 1, 1, tzinfo=UTC)).days for end in (EARLIEST, LATEST))
+    wrong = ~days.is_between(first - 1, last + 1)
+    _refuse(wrong, days.cast(pl.String) + " days since 1970", column, path, "instants of the years 2009 to 2199")
 
 
 def _parsed(text: pl.Series, column: str, path: Path) -> pl.Series:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.protocols import Progress, silent
 from oihedge.core.tables import UTC_TIME, conform, table
 from oihedge.core.types import Instrument
-from oihedge.market.files import MOST_BYTES, Tell, gunzipped, once
+from oihedge.market.files import DAMAGED, Tell, gunzipped, once, refuse_wild
 from oihedge.market.rows import JITTER_MS, bars_table, funding_table, with_intervals
 from oihedge.market.settings import Market
 
@@ -32,6 +31,8 @@ _COLUMNS = ("date", "open", "high", "low", "close", "volume")
 _PERPS = {"binance": "binanceusdm"}
 _SPOTS = {"binanceusdm": "binance"}
 _USUAL_DELAY_S, _USUAL_INTERVAL_H = 5.0, 8.0
+MOST_BYTES, MOST_JSON_BYTES = 2**30, 2**26
+"""Of a file; JSON, which is parsed whole, takes many times its size of memory."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,13 @@ def _read(file: _File) -> pl.DataFrame:
     """Return (ts, open, high, low, close, volume), sorted; rows of one ts in the file's order."""
     name = file.path.name
     try:
-        if file.path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{name} is no freqtrade file", expected=f"at most {MOST_BYTES} bytes")
+        most = MOST_BYTES if file.form == "feather" else MOST_JSON_BYTES
+        if file.path.stat().st_size > most:
+            raise DataError(
+                f"{name} is too large", expected=f"at most {most} bytes", do="convert it to feather with freqtrade"
+            )
         frame = _feather(file.path) if file.form == "feather" else _json(file)
-    except (OSError, EOFError, ValueError, RecursionError, MemoryError, zlib.error, pl.exceptions.PolarsError) as error:
+    except DAMAGED as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise DataError(f"{name} cannot be read: {why}", do="download it again with freqtrade") from None
     if frame.is_empty():
@@ -150,13 +154,14 @@ def _feather(path: Path) -> pl.DataFrame:
     dated = frame.schema["date"]
     if not isinstance(dated, pl.Datetime):
         raise ValueError(f"column date holds {dated}")
+    refuse_wild(frame["date"].drop_nulls(), "date", path)
     zoned = pl.col("date").dt.replace_time_zone("UTC") if dated.time_zone is None else pl.col("date")
     numbers = [pl.col(column).cast(pl.Float64).fill_nan(None) for column in _COLUMNS[1:]]
     return frame.select(zoned.dt.convert_time_zone("UTC").cast(UTC_TIME).alias("ts"), *numbers)
 
 
 def _json(file: _File) -> pl.DataFrame:
-    content = gunzipped(file.path) if file.form == "json.gz" else file.path.read_bytes()
+    content = gunzipped(file.path, MOST_JSON_BYTES) if file.form == "json.gz" else file.path.read_bytes()
     rows = json.loads(content)
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == len(_COLUMNS) for row in rows):
         raise ValueError("not a list of [ms, open, high, low, close, volume]")
@@ -195,7 +200,7 @@ def _bars(frame: pl.DataFrame, file: _File, timeframe: str, delay: timedelta) ->
 
 
 def _on_the_hour(frame: pl.DataFrame, file: _File) -> pl.DataFrame:
-    """Return (ts, rate): `open` holds the rate, stamps carry some milliseconds beside their hour."""
+    """Return (ts, paid_at, rate): `open` holds the rate, stamps carry some milliseconds beside their hour."""
     hour = frame["ts"].dt.round("1h")  # of a stamp further away it would tell a rate before it was known
     beside = frame.filter((frame["ts"] - hour).abs() > timedelta(milliseconds=JITTER_MS))
     if beside.height:
@@ -204,7 +209,7 @@ def _on_the_hour(frame: pl.DataFrame, file: _File) -> pl.DataFrame:
             expected=f"at most {JITTER_MS // 1000} s",
             got=iso(beside["ts"][0]),
         )
-    return frame.select(hour, rate="open")
+    return frame.select(hour, paid_at="ts", rate="open")
 
 
 def _funding(frame: pl.DataFrame, of: Instrument, delay: timedelta, tell: Tell) -> pl.DataFrame:

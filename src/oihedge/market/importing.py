@@ -20,6 +20,8 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 Prices = Callable[[str, str], pl.DataFrame]
 """(venue, symbol) to bars (ts, open), one row per ts."""
 _SYMBOL = r"^[A-Z0-9]+/[A-Z0-9]+(:[A-Z0-9]+)?$"
+_NAMES = {"venue": r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$", "symbol": _SYMBOL, "asset": r"^[A-Z0-9]{1,40}$"}
+_EXAMPLES = {"venue": "an id like binanceusdm", "symbol": "BTC/USDT:USDT or BTC/USDT", "asset": "BTC"}
 _DEFAULT = {"spot": "{asset}/USDT"}
 
 
@@ -117,6 +119,15 @@ def _identified(raw: pl.DataFrame, spec: ImportSpec, path: Path, asset: str | No
 def _named(raw: pl.DataFrame, source: str | FromColumn, what: str, path: Path) -> pl.Series:
     if isinstance(source, str):
         return pl.Series(what, [source], dtype=pl.String).new_from_index(0, raw.height)
+    named = _renamed(raw, source, what, path)
+    odd = named.filter(~named.str.contains(_NAMES[what]))
+    if len(odd):
+        raise DataError(f"{path.name} column {source.column}: {odd[0][:60]!r} is no {what}", expected=_EXAMPLES[what],
+                        do=f"rename it under {what}.names")  # fmt: skip
+    return named
+
+
+def _renamed(raw: pl.DataFrame, source: FromColumn, what: str, path: Path) -> pl.Series:
     values = texts(raw, source.column, path)
     if values.null_count():
         raise DataError(

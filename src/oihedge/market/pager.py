@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import ccxt
 import numpy as np
 
-from oihedge.market.dialects.answers import Answer
+from oihedge.market.dialects.answers import Answer, Instants, Unreadable, readable
 from oihedge.market.rows import JITTER_MS
 
 HOUR_MS = 3_600_000
 EMPTY_MS = 24 * HOUR_MS
 """An empty stretch of payments this long is told as a gap."""
 MOST_PAGES = 1000
+WHOLE = 12
+"""An answer of at least so many rows of which not one can be read is of another shape, not a venue's bad hour."""
 
 Ask = Callable[[int, int], Awaitable[Answer]]
 """Return the venue's rows with since <= instant < until (ms); what lies outside is dropped by the pager."""
@@ -38,10 +40,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Page:
-    """Accepted rows by rising instant, and the spans for which the venue sent none."""
+    """Accepted rows by rising instant, the spans for which the venue sent none, and those of rows without numbers."""
 
     rows: Answer
     missing: list[Span] = field(default_factory=list)
+    unread: list[Span] = field(default_factory=list)
 
 
 def spans(since: int, until: int, width: int) -> list[Span]:
@@ -52,7 +55,8 @@ def spans(since: int, until: int, width: int) -> list[Span]:
 async def read_grid(ask: Ask, calls: Calls, since: int, until: int, cap: int, step: int = HOUR_MS) -> Page:
     """Read rows that stand on a time grid: bars and snapshots.
 
-    A window in which instants are missing is asked for once more; what stays missing is told, not invented.
+    A window in which instants are missing is asked for once more; what stays missing is told, not invented. So is what
+    no attempt could read.
 
     Args:
         ask: one request.
@@ -69,13 +73,13 @@ async def read_grid(ask: Ask, calls: Calls, since: int, until: int, cap: int, st
 
     async def window(span: Span) -> Page:
         async def once() -> Answer:
-            return checked(await ask(span.since, span.until), span, step)
+            return readable(checked(await ask(span.since, span.until), span, step))
 
         expected = (span.until - span.since + step - 1) // step
-        rows = await calls(once)
-        if rows.size < expected:
-            rows = _both(await calls(once), rows, span, step)
-        return Page(rows, holes(rows.at.tolist(), span, step) if rows.size < expected else [])
+        rows = await at_last(calls, once)
+        if rows.size + rows.unread.size < expected:
+            rows = _both(await at_last(calls, once), rows, span, step)
+        return grid_page(rows, span, step)
 
     return _joined(await asyncio.gather(*(window(span) for span in spans(since, until, cap * step))))
 
@@ -96,22 +100,25 @@ async def read_events(ask: Ask, calls: Calls, since: int, until: int, cap: int, 
         async def once() -> Answer:
             # jitter may put a payment a little before or after its hour: look a minute around
             found = await ask(span.since - JITTER_MS, span.until + JITTER_MS)
-            if splits and found.size >= cap:
+            if overflows(found):
                 return found
-            return checked(on_hour(found), span, HOUR_MS)
+            return readable(checked(on_hour(found), span, HOUR_MS))
 
-        rows = await calls(once)
-        if not (splits and rows.size >= cap) and unpaid(rows, span):
-            again = await calls(once)
-            rows = again if splits and again.size >= cap else _both(again, rows, span, HOUR_MS)
-        if splits and rows.size >= cap:
+        def overflows(found: Answer) -> bool:
+            return splits and found.size + found.unread.size >= cap
+
+        rows = await at_last(calls, once)
+        if not overflows(rows) and unpaid(rows, span):
+            again = await at_last(calls, once)
+            rows = again if overflows(again) else _both(again, rows, span, HOUR_MS)
+        if overflows(rows):
             middle = span.since + max(1, (span.until - span.since) // 2 // HOUR_MS) * HOUR_MS
             return _joined(await asyncio.gather(window(Span(span.since, middle)), window(Span(middle, span.until))))
         return Page(rows)
 
     width = max(1, cap - 2) * usual_step
     rows = _joined(await asyncio.gather(*(window(span) for span in spans(since, until, width)))).rows
-    return Page(rows, unpaid(rows, Span(since, until)))
+    return _paid(rows, Span(since, until))
 
 
 async def read_numbered(ask: Callable[[int], Awaitable[Answer]], calls: Calls, since: int, until: int) -> Page:
@@ -123,33 +130,49 @@ async def read_numbered(ask: Callable[[int], Awaitable[Answer]], calls: Calls, s
     found: list[Answer] = []
     oldest = until + EMPTY_MS
     for page in range(1, MOST_PAGES):
-        rows = await calls(partial(_numbered, ask, page))
-        if not rows.size:
+        rows = await at_last(calls, partial(_numbered, ask, page))
+        if not rows.seen.size:
             break
-        if int(rows.at.min()) >= oldest:
+        if int(rows.seen.min()) >= oldest:
             raise ccxt.BadResponse("page after page, the venue sends the same payments")
-        oldest = int(rows.at.min())
+        oldest = int(rows.seen.min())
         found.append(rows)
         if oldest <= since:
             break
-    rows = checked(joined(found), Span(since, until), HOUR_MS)
-    return Page(rows, unpaid(rows, Span(since, until)))
+    return _paid(checked(joined(found), Span(since, until), HOUR_MS), Span(since, until))
 
 
 async def _numbered(ask: Callable[[int], Awaitable[Answer]], page: int) -> Answer:
-    return on_hour(await ask(page))
+    return readable(on_hour(await ask(page)))
+
+
+async def at_last(calls: Calls, once: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Return the rows of `once` under the retry policy; what no attempt could read stays `unread` in them.
+
+    Raises:
+        Unreadable: for WHOLE rows or more without one that can be read.
+    """
+    try:
+        return await calls(once)
+    except Unreadable as error:
+        if not error.rest.size and error.rest.unread.size >= WHOLE:
+            raise
+        return error.rest
 
 
 def checked(found: Answer, span: Span, step: int) -> Answer:
-    """Return the rows of `span` by rising instant, each once.
+    """Return the rows of `span` by rising instant, each once; of an instant of `unread` none counts.
 
     Raises:
         ccxt.BadResponse: for an instant off the grid, or two different rows for one instant.
     """
     within = (found.at >= span.since) & (found.at < span.until)
     rows = found if within.all() else found[within]
-    if (rows.at % step).any():
-        raise ccxt.BadResponse(f"instant {rows.at[rows.at % step != 0][0]} ms is off the grid of {step} ms")
+    if found.unread.size:
+        unread = np.unique(found.unread[(found.unread >= span.since) & (found.unread < span.until)])
+        rows = replace(rows[~np.isin(rows.at, unread)], unread=unread)
+    if (rows.seen % step).any():
+        raise ccxt.BadResponse(f"instant {rows.seen[rows.seen % step != 0][0]} ms is off the grid of {step} ms")
     steps = np.diff(rows.at)
     if (steps > 0).all():
         return rows
@@ -164,16 +187,21 @@ def checked(found: Answer, span: Span, step: int) -> Answer:
 
 
 def on_hour(found: Answer) -> Answer:
-    """Return payments moved onto the hour they stand beside.
+    """Return payments moved onto the hour they stand beside, their own instant in ms as one more column.
 
     Raises:
         ccxt.BadResponse: for one that is further from it than a minute.
     """
-    nearest = (found.at + HOUR_MS // 2) // HOUR_MS * HOUR_MS
-    far = np.abs(found.at - nearest) > JITTER_MS
+    values = np.column_stack([found.values, found.at])
+    return replace(found, at=_nearest(found.at), values=values, unread=_nearest(found.unread))
+
+
+def _nearest(at: Instants) -> Instants:
+    nearest = (at + HOUR_MS // 2) // HOUR_MS * HOUR_MS
+    far = np.abs(at - nearest) > JITTER_MS
     if far.any():
-        raise ccxt.BadResponse(f"payment at {found.at[far][0]} ms is not on an hour")
-    return Answer(nearest, found.values)
+        raise ccxt.BadResponse(f"payment at {at[far][0]} ms is not on an hour")
+    return nearest
 
 
 def holes(instants: Sequence[int], span: Span, step: int) -> list[Span]:
@@ -188,27 +216,54 @@ def holes(instants: Sequence[int], span: Span, step: int) -> list[Span]:
 
 def unpaid(rows: Answer, span: Span) -> list[Span]:
     """Return the stretches of `span` of a day or more in which no payment stands."""
-    found = [Span(hole.since, min(hole.until, span.until)) for hole in holes(rows.at.tolist(), span, HOUR_MS)]
+    found = [Span(hole.since, min(hole.until, span.until)) for hole in holes(rows.seen.tolist(), span, HOUR_MS)]
     return [hole for hole in found if hole.until - hole.since >= EMPTY_MS]
 
 
+def grid_page(rows: Answer, span: Span, step: int) -> Page:
+    """Return the rows of a window as a page that tells what is missing and what could not be read."""
+    whole = rows.size == (span.until - span.since + step - 1) // step
+    return Page(rows, [] if whole else holes(rows.seen.tolist(), span, step), _stood(rows, step))
+
+
+def _paid(rows: Answer, span: Span) -> Page:
+    return Page(rows, unpaid(rows, span), _stood(rows, HOUR_MS))
+
+
+def _stood(rows: Answer, step: int) -> list[Span]:
+    return _merged([Span(at, at + step) for at in rows.unread.tolist()])
+
+
 def _both(again: Answer, before: Answer, span: Span, step: int) -> Answer:
-    """Return what either answer has, since neither need have all; where both do, the later counts."""
-    return checked(joined([again, before[~np.isin(before.at, again.at)]]), span, step)
+    """Return what either answer has, since neither need have all; where both could be read, the later counts."""
+    rows = joined([again, before[~np.isin(before.at, again.at)]])
+    return checked(replace(rows, unread=np.setdiff1d(rows.unread, rows.at)), span, step)
 
 
 def joined(answers: Sequence[Answer]) -> Answer:
     """Return the rows of all answers, one after the other."""
     if not answers:
         return Answer(np.empty(0, np.int64), np.empty((0, 0)))
-    return Answer(np.concatenate([one.at for one in answers]), np.concatenate([one.values for one in answers]))
+    return Answer(
+        np.concatenate([one.at for one in answers]),
+        np.concatenate([one.values for one in answers]),
+        np.concatenate([one.unread for one in answers]),
+        next((one.fault for one in answers if one.fault), ""),
+    )
 
 
 def _joined(pages: Sequence[Page]) -> Page:
-    missing: list[Span] = []
-    for span in (span for page in pages for span in page.missing):
-        if missing and missing[-1].until == span.since:
-            missing[-1] = Span(missing[-1].since, span.until)
+    missing = _merged([span for page in pages for span in page.missing])
+    unread = _merged([span for page in pages for span in page.unread])
+    return Page(joined([page.rows for page in pages]), missing, unread)
+
+
+def _merged(found: Sequence[Span]) -> list[Span]:
+    """Return spans by rising instant with those joined that touch."""
+    merged: list[Span] = []
+    for span in found:
+        if merged and merged[-1].until == span.since:
+            merged[-1] = Span(merged[-1].since, span.until)
         else:
-            missing.append(span)
-    return Page(joined([page.rows for page in pages]), missing)
+            merged.append(span)
+    return merged

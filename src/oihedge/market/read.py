@@ -17,6 +17,7 @@ from oihedge.market.venues import offered
 TABLES = tuple(spec.name for spec in VENUE_TABLES)
 
 SENT_NOTHING = "the venue sent no rows"
+UNREADABLE = "the venue's rows hold no numbers there"
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,11 @@ def interest_table(frame: pl.DataFrame, instrument: Instrument, delay: timedelta
 
 
 def funding_table(frame: pl.DataFrame, instrument: Instrument, delay: timedelta) -> pl.DataFrame:
-    """Return rows of `funding` from a frame (ts, rate, interval_h); known `delay` after ts."""
-    return finished(frame, "funding", instrument, pl.col("ts") + delay)
+    """Return rows of `funding` from a frame (ts, paid_at, rate, interval_h).
+
+    `ts` is the hour beside which the payment is stamped, `paid_at` its own stamp; known `delay` after the later one.
+    """
+    return finished(frame, "funding", instrument, pl.max_horizontal("ts", "paid_at") + delay)
 
 
 def ratio_table(frame: pl.DataFrame, instrument: Instrument, delay: timedelta) -> pl.DataFrame:

@@ -13,8 +13,8 @@ from oihedge.core.types import Instrument
 from oihedge.market.dialects import dialect
 from oihedge.market.dialects.answers import Answer, Query, contract_size
 from oihedge.market.limits import Limiter
-from oihedge.market.pager import Span
-from oihedge.market.read import SENT_NOTHING, Gap
+from oihedge.market.pager import Page
+from oihedge.market.read import SENT_NOTHING, UNREADABLE, Gap
 from oihedge.market.rows import from_ms
 from oihedge.market.units import CONVERSIONS
 from oihedge.market.venues import STEPS, Offer, Reach, Unit, reach
@@ -76,9 +76,21 @@ class Series:
         """Return a gap of this instrument."""
         return Gap(self.instrument.venue, name, self.instrument.symbol, start, end, why)
 
-    def gaps(self, name: str, missing: list[Span]) -> list[Gap]:
-        """Return the spans in which the venue sent nothing."""
-        return [self.gap(name, instant(s.since), instant(s.until), SENT_NOTHING) for s in missing]
+    def gaps(self, name: str, page: Page) -> list[Gap]:
+        """Return the spans in which the venue sent nothing, and those in which it sent what is no number."""
+        told = [(span, SENT_NOTHING) for span in page.missing] + [(span, UNREADABLE) for span in page.unread]
+        return [self.gap(name, instant(span.since), instant(span.until), why) for span, why in told]
+
+    def until(self, known_after: timedelta) -> datetime:
+        """Return the end, excluded, of instants whose rows are known by now, `known_after` them.
+
+        By the venue's own clock they must be over too, be it without the delay: ours may be fast, and a bar that is
+        still open would pass for a complete one.
+        """
+        ends = [self.end, self.now - known_after + timedelta(microseconds=1)]
+        if self.real and self.client.served_at is not None:
+            ends.append(self.client.served_at - (known_after - self.delay) + timedelta(microseconds=1))
+        return min(ends)
 
     def within(self, name: str, table: str, since: datetime, timeframe: str = "1h") -> tuple[datetime, list[Gap]]:
         """Return where the venue's history begins if that is after `since`, and the gap that this leaves."""

@@ -8,10 +8,28 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from oihedge.market.dialects.answers import Answer
-from oihedge.market.pager import HOUR_MS, Page, Span, checked, holes, read_events, read_grid, read_numbered
+from oihedge.market.dialects.answers import Answer, readable
+from oihedge.market.pager import (
+    HOUR_MS,
+    Page,
+    Span,
+    at_last,
+    checked,
+    grid_page,
+    read_events,
+    read_grid,
+    read_numbered,
+)
 from oihedge.market.read import Gap
-from oihedge.market.rows import bars_table, finished, funding_table, interest_table, ratio_table, with_intervals
+from oihedge.market.rows import (
+    bars_table,
+    finished,
+    from_ms,
+    funding_table,
+    interest_table,
+    ratio_table,
+    with_intervals,
+)
 from oihedge.market.series import HOUR, Read, Series, ceiling, framed, ms
 from oihedge.market.units import converted
 from oihedge.market.venues import STEPS, Unit, table_of
@@ -34,13 +52,13 @@ async def _grid(series: Series, name: str, since: datetime, known_after: timedel
     """Read series `name` on its grid: ts and the dialect's columns, of rows known by now, `known_after` their ts."""
     offer, table, step = series.reach.offers[name], table_of(name), STEPS[timeframe]
     since, gaps = series.within(name, table, since, timeframe)
-    until = min(series.end, series.now - known_after + timedelta(microseconds=1))
+    until = series.until(known_after)
     if offer.when == "latest":
         page = await _latest(series, name, since, until)
     else:
         ask = _asker(series, name, timeframe)
         page = await read_grid(ask, series.calls, ms(since), ms(until), offer.cap, step // timedelta(milliseconds=1))
-    return framed(page.rows, series.names(name)), gaps + series.gaps(table, page.missing)
+    return framed(page.rows, series.names(name)), gaps + series.gaps(table, page)
 
 
 async def _latest(series: Series, name: str, since: datetime, until: datetime) -> Page:
@@ -49,10 +67,9 @@ async def _latest(series: Series, name: str, since: datetime, until: datetime) -
     span = Span(-(-ms(since) // step) * step, ms(until))
 
     async def once() -> Answer:
-        return checked(await ask(span.since, span.until), span, step)
+        return readable(checked(await ask(span.since, span.until), span, step))
 
-    rows = await series.calls(once)
-    return Page(rows, holes(rows.at.tolist(), span, step))
+    return grid_page(await at_last(series.calls, once), span, step)
 
 
 async def read_bars(series: Series, name: str, timeframe: str, since: datetime) -> Read:
@@ -95,15 +112,16 @@ async def read_volatility(series: Series, since: datetime) -> Read:
 async def read_funding(series: Series, since: datetime) -> Read:
     """Read funding payments with since <= ts < end, each with the interval that it pays for."""
     begin, gaps = series.within("funding", "funding", ceiling(since - CONTEXT))
-    until = min(series.end, series.now - series.delay + timedelta(microseconds=1))
-    page = await _payments(series, ms(begin), ms(until))
-    frame, limits = framed(page.rows, ("rate",)), series.reach
+    page = await _payments(series, ms(begin), ms(series.until(series.delay)))
+    frame, limits = framed(page.rows, ("rate", "paid_at")), series.reach
+    frame = frame.with_columns(paid_at=from_ms("paid_at"))
     if limits.funding_fixed:
         frame = frame.with_columns(interval_h=pl.lit(float(limits.funding_h)))
     else:
         frame = with_intervals(frame, _declared_hours(series))
-    rows = funding_table(frame, series.instrument, series.delay).filter(pl.col("ts") >= since)
-    return rows, _after(gaps + series.gaps("funding", page.missing), since)
+    rows = funding_table(frame, series.instrument, series.delay)
+    rows = rows.filter(pl.col("ts") >= since, pl.col("available_at") <= series.now)
+    return rows, _after(gaps + series.gaps("funding", page), since)
 
 
 def _after(gaps: list[Gap], since: datetime) -> list[Gap]:

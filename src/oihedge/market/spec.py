@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 
 from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.settings import Instant, Positive, Settings
+from oihedge.market.plain_yaml import plain_yaml
 
 VALUES: dict[str, tuple[str, ...]] = {
     "ohlcv": ("open", "high", "low", "close", "volume"),
@@ -168,10 +169,10 @@ def load_spec(path: Path) -> ImportSpec:
     import yaml
 
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf8"))
+        raw = plain_yaml(path.read_text(encoding="utf8"))
     except FileNotFoundError:
         raise ConfigError(f"import spec {path} is not there", do="conf/import has the shipped ones") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"import spec {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"import spec {path} is no mapping", expected="keys like table, file, columns")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import zipfile
 import zlib
 from bisect import bisect_right
@@ -85,6 +86,18 @@ class Zipped:
             raise DataError(f"{self.path_of(row).name} column {name}", expected=expected, got=repr(texts[row]))
 
 
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    ArithmeticError,
+)
+"""What the zip reader raises for damaged files; text that cannot be decoded is a ValueError."""
 _MOST_BYTES = 256 * 2**20
 """A month of 1-minute bars has 5 MB."""
 
@@ -131,8 +144,8 @@ def _body(path: Path, columns: Sequence[str]) -> bytes:
             if archive.getinfo(names[0]).file_size > _MOST_BYTES:
                 raise DataError(f"{path.name} is no archive file", expected=f"at most {_MOST_BYTES} bytes of CSV")
             text = archive.read(names[0])
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise DataError(f"{path.name} cannot be read: {error}", do="download it again") from None
+    except _DAMAGED as error:
+        raise DataError(f"{path.name} cannot be read: {str(error)[:160]}", do="download it again") from None
     return _plain(path.name, text, columns)
 
 

@@ -111,4 +111,23 @@ class OneOf:
         return ~pl.col(self.column).is_in(self.allowed)
 
 
-Rule = Present | Between | NotBelow | OneOf
+@dataclass(frozen=True)
+class NotZero:
+    """A number is not 0; a missing one is not judged."""
+
+    name: str
+    column: str
+    told: bool = False
+
+    @property
+    def expectation(self) -> tuple[str, dict[str, Any]]:
+        """Return the expectation's class name and arguments."""
+        return "ExpectColumnValuesToNotBeInSet", {"column": self.column, "value_set": [0.0]}
+
+    @property
+    def bad(self) -> pl.Expr:
+        """Return the mask of rows that break the rule."""
+        return pl.col(self.column) == 0
+
+
+Rule = Present | Between | NotBelow | OneOf | NotZero

@@ -38,6 +38,7 @@ from oihedge.quality.rules import (
     RIVALS,
     Between,
     NotBelow,
+    NotZero,
     OneOf,
     Present,
     Rule,
@@ -47,8 +48,8 @@ from oihedge.quality.settings import Quality
 Rules = tuple[Rule, ...]
 JUDGEMENTS = frozenset(
     {
-        "price_jump", "oi_jump", "oi_price_jump", "cross_venue_outlier", "venue_set_aside", "frozen",
-        "from_the_future", "rate_extreme", "volatility_extreme",
+        "price_jump", "oi_jump", "oi_price_jump", "oi_zero", "oi_usd_zero", "cross_venue_outlier", "venue_set_aside",
+        "frozen", "from_the_future", "rate_extreme", "volatility_extreme",
     }
 )  # fmt: skip
 """Rules that call a row implausible, where a person may know better. Every other one says that it cannot be so."""
@@ -114,6 +115,9 @@ def _open_interest(settings: Quality) -> Rules:
     return (
         Between("oi_negative", "oi_base"),
         Between("oi_usd_negative", "oi_usd"),
+        # Nothing is left only of a coin that is delisted, which a person knows; elsewhere 0 is a feed that fails.
+        NotZero("oi_zero", "oi_base"),
+        NotZero("oi_usd_zero", "oi_usd"),
         Between("oi_jump", MOVE, high=settings.max_oi_jump),
         Between("oi_price_jump", PRICE_MOVE, high=1 / (1 - settings.max_hourly_move)),
         *_across_venues(settings),

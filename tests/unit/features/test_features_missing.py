@@ -175,3 +175,15 @@ def test_settings_that_name_nothing_or_one_thing_twice_are_refused(
 ) -> None:
     with pytest.raises(ValidationError):
         Features.model_validate_json(json.dumps({**settings.model_dump(mode="json"), **change}))
+
+
+@pytest.mark.parametrize("level", [0.0, -1.0])
+def test_a_level_that_is_no_open_interest_makes_no_infinity(market: Tables, settings: Features, level: float) -> None:
+    stamps = market["open_interest"]["ts"].unique().sort()[200:202]
+    there = pl.col("ts").is_in(stamps.implode()) & (pl.col("venue") == "bybit")
+    zeroed = market["open_interest"].with_columns(oi_base=pl.when(there).then(level).otherwise("oi_base"))
+    rows = features({**market, "open_interest": zeroed}, settings)
+    assert not any(rows[name].is_infinite().any() for name, dtype in rows.schema.items() if dtype == pl.Float64)
+    hidden = rows.filter(pl.col("ts").is_in(stamps.implode()))
+    assert hidden["venue_divergence"].null_count() == hidden.height
+    assert hidden["n_oi_venues"].eq(1).all()

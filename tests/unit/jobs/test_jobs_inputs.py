@@ -141,6 +141,19 @@ def test_a_users_own_calendar_comes_first_and_a_wrong_one_leaves_the_lake_untouc
     assert now.select(pl.col("ts").dt.month(), "importance").rows() == [(2, 0), (3, 1)]
 
 
+def test_a_date_that_is_added_to_a_followed_calendar_shows_at_no_instant_before(tmp_path: Path) -> None:
+    told, folder = real(tmp_path), tmp_path / "conf" / "events"
+    folder.mkdir(parents=True)
+    mine = {"name": "unlock", "source": "me", "importance": 1, "time": "14:00", "zone": "UTC"}
+    for now, dates in ((NOW, ["2024-03-01"]), (NOW + DAY, ["2024-02-01", "2024-03-01"])):
+        (folder / "mine.yaml").write_text(yaml.safe_dump({**mine, "dates": {2024: dates}}))
+        job.run(told, as_of=now)
+    for again in (NOW, NOW + 2 * DAY):
+        assert job.run(told, as_of=again).rows[-1]["added"] == 0
+    known = [open_lake(told).read("raw", "events", as_of=now).collect()["ts"].dt.month() for now in (NOW, NOW + DAY)]
+    assert [months.to_list() for months in known] == [[3], [2, 3]]
+
+
 def test_keys_come_from_the_environment_and_blank_ones_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OIHEDGE_GLASSNODE_KEY", f" {KEY}\n")
     monkeypatch.setenv("OIHEDGE_SANTIMENT_KEY", "  ")

@@ -159,3 +159,20 @@ def test_the_stored_table_says_what_the_rules_say(tmp_path_factory, writes):
     expected = _after(writes)
     order = [*FUNDING.key, "available_at", "ingested_at"]
     assert lake.rows("raw", "funding").collect().sort(order).equals(expected.sort(order))
+
+
+@pytest.mark.parametrize("left", [None, 0, 1000])
+def test_a_data_file_that_is_cut_short_or_gone_is_one_clear_error(lake, funding, left):
+    lake.append("raw", "funding", funding(0.1, 0.2), now=NOW)
+    (data,) = (lake.root / "raw" / "funding").glob("*.parquet")
+    content = data.read_bytes()
+    data.unlink()
+    if left is not None:
+        data.write_bytes(content[:left])
+    for touched in (lake.rows, lake.read, lambda layer, name: lake.append(layer, name, funding(0.3), now=NOW)):
+        with pytest.raises(DataError, match="raw/funding is damaged: its file part-") as caught:
+            touched("raw", "funding")
+        assert data.name in str(caught.value)
+        assert "restore the file from a copy" in str(caught.value)
+    data.write_bytes(content)
+    assert lake.rows("raw", "funding").collect().height == 2

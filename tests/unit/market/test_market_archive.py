@@ -178,6 +178,7 @@ def test_funding_stands_on_its_hour_with_its_own_interval(tmp_path):
         (DAY, 0.0001, 8.0),
         (DAY + timedelta(hours=8), -0.0002, 4.0),
     ]
+    assert rows["available_at"][0] == DAY + timedelta(seconds=5, milliseconds=7)
 
 
 def test_funding_that_stands_beside_its_hour_is_refused(tmp_path):
@@ -243,6 +244,22 @@ def test_a_bad_archive_is_one_line_that_names_its_file(tmp_path, text, checksum,
 def test_bytes_that_are_no_zip_are_named(tmp_path):
     path = put(tmp_path, KLINES_PATH, "")
     path.write_bytes(b"<html>not found</html>")
+    path.with_name(path.name + ".CHECKSUM").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(DataError, match=r"BTCUSDT-1h-2025-03\.zip cannot be read"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "damage"),
+    [(zipfile.ZIP_LZMA, lambda data: data.replace(b"\x5d\x00\x00", b"\xff\xff\xff", 1)),
+     (zipfile.ZIP_STORED, lambda data: data.replace("é".encode(), b"\xff\xfe"))],
+    ids=["lzma", "name"],
+)  # fmt: skip
+def test_a_damaged_zip_of_a_matching_checksum_is_named(tmp_path, method, damage):
+    path = put(tmp_path, KLINES_PATH, "")
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("é.csv", kline(DAY, 1.0) * 9)
+    path.write_bytes(damage(path.read_bytes()))
     path.with_name(path.name + ".CHECKSUM").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(DataError, match=r"BTCUSDT-1h-2025-03\.zip cannot be read"):
         read(tmp_path)

@@ -12,7 +12,7 @@ import yaml
 from oihedge.config import CONF
 from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.tables import EVENTS, conform
-from oihedge.market.inputs.events import WITHDRAWN, read_events, withdrawn
+from oihedge.market.inputs.events import ASSUMED, WITHDRAWN, as_seen, read_events, withdrawn
 
 MINE = {
     "name": "unlock", "source": "me", "importance": 1, "time": "14:00", "zone": "America/New_York",
@@ -36,7 +36,8 @@ def test_the_shipped_calendars_cover_four_banks_and_the_cpi(shipped: pl.DataFram
     for bank in ("fomc_decision", "ecb_decision", "boe_decision", "boj_decision"):
         assert [counts[bank, year] for year in (2024, 2025, 2026)] == [8, 8, 8]
     assert [counts["us_cpi", year] for year in (2024, 2025, 2026)] == [12, 10, 10]
-    assert conform(shipped, EVENTS, stamps=False).equals(shipped)
+    assert conform(shipped, EVENTS, stamps=False).equals(shipped.drop(ASSUMED))
+    assert shipped.columns[-1] == ASSUMED
 
 
 def test_no_shipped_date_is_a_weekend_or_known_after_it_came(shipped: pl.DataFrame) -> None:
@@ -99,12 +100,32 @@ def test_a_wrong_calendar_is_one_line_that_names_file_and_key(tmp_path: Path, ch
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [", "\x00", "name: &a [*a]"])
+@pytest.mark.parametrize("text", ["a: &a [1]\nb: [*a, *a]", "", "- a\n- b\n", "a: [", "\x00", "name: &a [*a]"])
 def test_what_is_no_calendar_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "odd.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"odd\.yaml") as caught:
         read_events(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_date_added_later_is_known_from_then_and_a_told_one_from_when_it_was_told(tmp_path: Path) -> None:
+    stamp = pl.lit(datetime(2025, 1, 2, tzinfo=UTC))
+    held = as_seen(read_events(put(tmp_path)), read_events(tmp_path).clear(), stamp_of(2)).with_columns(
+        ingested_at=stamp
+    )
+    assert set(held["available_at"]) == {stamp_of(1)}
+    dates = {2025: ["2025-01-10", "2025-05-05", "2025-07-10"], 2026: ["2026-01-10"]}
+    moved = [{"on": "2025-03-03", "known": "2025-01-15"}]
+    told = read_events(put(tmp_path, dates=dates, moved=moved))
+    first = as_seen(told, held, stamp_of(20))
+    expected = [stamp_of(1), stamp_of(15), stamp_of(20), stamp_of(1), datetime(2026, 1, 1, tzinfo=UTC)]
+    assert first["available_at"].to_list() == expected
+    again = as_seen(told, pl.concat([held.drop("ingested_at"), first]), stamp_of(9))
+    assert again["available_at"].to_list() == expected
+
+
+def stamp_of(day: int) -> datetime:
+    return datetime(2025, 1, day, tzinfo=UTC)
 
 
 def test_the_same_event_in_two_files_is_refused(tmp_path: Path) -> None:
@@ -126,4 +147,4 @@ def test_an_event_taken_out_of_its_calendar_is_withdrawn_if_it_lies_ahead(tmp_pa
     assert [(ts.date(), level, at) for ts, level, at in gone.select("ts", "importance", "available_at").rows()] == [
         (date(2025, 7, 10), WITHDRAWN, now)
     ]
-    assert withdrawn(pl.concat([told, gone]), told, now).is_empty()
+    assert withdrawn(pl.concat([told.drop(ASSUMED), gone]), told, now).is_empty()

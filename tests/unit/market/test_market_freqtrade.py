@@ -13,7 +13,7 @@ from fakes.market_settings import PERPS, SPOTS, market
 
 from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.tables import conform, table
-from oihedge.market import files
+from oihedge.market import freqtrade
 from oihedge.market.freqtrade import read_freqtrade
 
 T0 = datetime(2025, 1, 1, tzinfo=UTC)
@@ -103,7 +103,14 @@ def test_payments_stand_on_their_hour_with_the_interval_of_their_stamps(tmp_path
     put(tmp_path, "futures/BTC_USDT_USDT-1h-funding_rate", paid[1:])
     funding = read(tmp_path)["funding"]
     assert funding.select("ts", "rate", "interval_h").rows() == [(T0 + h * HOUR, 0.0001, 8.0) for h in (0, 8, 16)]
-    assert funding["available_at"][0] == T0 + timedelta(seconds=5)
+    assert funding["available_at"][0] == T0 + timedelta(seconds=5, milliseconds=7)
+
+
+@pytest.mark.parametrize(("beside", "known"), [(59, 64), (-59, 5), (0, 5)])
+def test_a_payment_is_not_known_before_its_own_stamp(tmp_path: Path, beside: int, known: int) -> None:
+    put(tmp_path, "futures/BTC_USDT_USDT-8h-funding_rate", [[rows_of(8)[0][0] + beside * 1000, *rows_of(8)[0][1:]]])
+    funding = read(tmp_path)["funding"]
+    assert funding.select("ts", "available_at").row(0) == (T0 + 8 * HOUR, T0 + 8 * HOUR + timedelta(seconds=known))
 
 
 def test_minute_bars_when_asked_for(tmp_path: Path) -> None:
@@ -144,11 +151,24 @@ def test_a_funding_stamp_beside_its_hour_is_refused_and_not_told_before_it_was_k
 
 
 def test_a_small_file_that_unpacks_to_too_much_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MOST_BYTES", 1000)
+    monkeypatch.setattr(freqtrade, "MOST_JSON_BYTES", 1000)
     put(tmp_path, BTC, rows_of(0), "json.gz")
     assert read(tmp_path)["ohlcv"].height == 1
     put(tmp_path, BTC, rows_of(*range(100)), "json.gz")
     with pytest.raises(DataError, match=r"futures\.json\.gz unpacks to too much; expected at most 1000 bytes"):
+        read(tmp_path)
+    (tmp_path / f"{BTC}.json.gz").unlink()
+    put(tmp_path, BTC, rows_of(*range(100)), "json")
+    with pytest.raises(DataError, match=r"futures\.json is too large; expected at most 1000 bytes; convert it"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("count", [2**62, -(2**62), 10**17, 2**63 - 1])
+def test_a_wild_date_is_one_line(tmp_path: Path, count: int) -> None:
+    path = put(tmp_path, BTC, rows_of(0))
+    wild = pl.Series([count]).cast(pl.Datetime("ms", "UTC"))
+    pl.read_ipc(path.read_bytes()).with_columns(date=wild).write_ipc(path)
+    with pytest.raises(DataError, match=r"futures\.feather column date; expected instants of the years 2009 to 2199"):
         read(tmp_path)
 
 
@@ -183,6 +203,7 @@ def test_an_empty_file_gives_nothing(tmp_path: Path) -> None:
         ("BTC_USDT-1h.json", b"[[null, 10, 12, 9, 11, 5]]"),
         ("BTC_USDT-1h.json", b"[[1e400, 10, 12, 9, 11, 5]]"),
         ("BTC_USDT-1h.json", b"[[1735689660000, 10, 12, 9, 11, 5]]"),
+        ("BTC_USDT-1h.json", b"[[" + b"9" * 400 + b", 10, 12, 9, 11, 5]]"),
         ("BTC_USDT-1h.json", b"[" * 100_000),
         ("BTC_USDT-1h.json.gz", b"not gzip"),
         ("BTC_USDT-1h.json.gz", gzip.compress(b"[]", mtime=0)[:-4]),

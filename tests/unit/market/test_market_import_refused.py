@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import polars as pl
 import pytest
+import yaml
 from fakes.import_specs import BAR_TEXT, BARS, FUNDING, INTEREST, PRICE, imported, opens, spec_of
 
 from oihedge.core.errors import ConfigError, DataError, OihedgeError
 from oihedge.market import files
 from oihedge.market.importing import load_spec
+from oihedge.market.plain_yaml import plain_yaml
 
 
 @pytest.mark.parametrize("name", ["bars.csv.gz", "bars.csv"])
@@ -87,7 +90,7 @@ BAD_FILES = [
         id="unknown asset",
     ),
     pytest.param(
-        {"asset": None, "symbol": {"column": "o"}}, BAR_TEXT, DataError, "'1' is no ccxt symbol", id="no symbol"
+        {"asset": None, "symbol": {"column": "o"}}, BAR_TEXT, DataError, "column o: '1' is no symbol", id="no symbol"
     ),
     pytest.param(
         {"symbol": {"okx": "{asset}/USDT:USDT"}},
@@ -202,3 +205,65 @@ def test_usd_without_prices_is_refused(tmp_path, prices, says):
 def test_interval_for_an_unlisted_venue_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="interval_h has no entry for venue 'bybit'"):
         imported(tmp_path, FUNDING, "time,rate\n2025-01-01,0.1\n", interval_h={"okx": 8})
+
+
+@pytest.mark.parametrize("text", ["a: &x [1]\nb: *x\n", "b: *x\n", "&x a: 1\n", "a: &x 1\n"])
+def test_yaml_with_anchors_is_refused_before_they_can_grow(tmp_path, text):
+    with pytest.raises(yaml.YAMLError, match="anchors and aliases are not taken, got 'x'"):
+        plain_yaml(text)
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"import spec .*spec\.yaml cannot be read: anchors") as caught:
+        load_spec(path)
+    assert "\n" not in str(caught.value)
+    assert plain_yaml("a: [1, {b: x}]") == {"a": [1, {"b": "x"}]}
+
+
+@pytest.mark.parametrize("venue", ["\x1b[2Jbybit", "by bit", "\u202ebybit", "x" * 41, "-bybit"])
+def test_a_venue_id_of_a_file_is_plain_text(tmp_path, venue):
+    text = f"time,oi,v\n2025-01-01 00:00:00,5,okx\n2025-01-01 00:00:00,5,{venue}\n"
+    with pytest.raises(DataError, match=r"oi\.csv column v: .* is no venue; expected an id like binanceusdm") as caught:
+        imported(tmp_path, INTEREST, text, venue={"column": "v"})
+    assert str(caught.value).isprintable()
+    text = text.replace(venue, "x")
+    assert imported(tmp_path, INTEREST, text, venue={"column": "v", "names": {"x": "binance.us-2_b"}}).height == 2
+
+
+@pytest.mark.parametrize("stamp", ["2008-12-31 23:00:00", "2200-01-01 00:00:00", "9999-12-31 23:00:00", "1230764400"])
+def test_an_instant_of_no_market_is_refused(tmp_path, stamp):
+    with pytest.raises(DataError, match=r"oi\.csv column time; expected instants of the years 2009 to 2199"):
+        imported(tmp_path, INTEREST, f"time,oi\n{stamp},5\n")
+    for last in ("2009-01-01 00:00:00", "2199-12-31 23:00:00"):
+        assert imported(tmp_path, INTEREST, f"time,oi\n{last},5\n").height == 1
+
+
+@pytest.mark.parametrize("zone", ["UTC", None])
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+@pytest.mark.parametrize("count", [2**62, -(2**62), 2**63 - 1])
+def test_a_wild_time_is_refused_before_it_is_cast(tmp_path, count, unit, zone):
+    times = pl.Series([count]).cast(pl.Datetime(unit, zone))
+    pl.DataFrame({"time": times, "oi": [5.0]}).write_ipc(tmp_path / "oi.feather")
+    with pytest.raises(DataError, match=r"oi\.feather column time"):
+        imported(tmp_path, INTEREST, file="oi.feather")
+
+
+def test_a_panic_of_the_reader_is_one_line(tmp_path, monkeypatch):
+    def panics(_):
+        raise pl.exceptions.PanicException("index out of range\nnote")
+
+    monkeypatch.setattr(files.pl, "read_ipc", panics)
+    (tmp_path / "oi.feather").write_bytes(b"ARROW1")
+    with pytest.raises(DataError, match=r"oi\.feather cannot be read as feather: index out of range; check") as caught:
+        imported(tmp_path, INTEREST, file="oi.feather")
+    assert "\n" not in str(caught.value)
+
+
+def test_of_a_csv_only_the_named_columns_are_read(tmp_path):
+    lines = "time,a,oi,a\n2025-01-01 00:00:00,x,5,y\n"
+    assert imported(tmp_path, INTEREST, lines)["oi_base"].to_list() == [5.0]
+    spec = spec_of(tmp_path, INTEREST)
+    assert files.read_file(tmp_path / "oi.csv", spec).columns == list(spec.columns.values())
+    unnamed = spec_of(tmp_path, INTEREST, header=["time", "x", "oi"])
+    assert files.read_file(tmp_path / "oi.csv", unnamed).row(1, named=True) == {
+        "time": "2025-01-01 00:00:00", "oi": "5",
+    }  # fmt: skip

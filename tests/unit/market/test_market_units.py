@@ -259,10 +259,13 @@ def test_an_option_chain_names_options_as_ccxt_does_and_volatility_as_a_share():
 
 @pytest.mark.parametrize(
     "rows",
-    [[], [SUMMARY | {"base_currency": "ETH"}], [SUMMARY | {"mark_price": "NaN"}],
+    [[], [SUMMARY | {"base_currency": "ETH"}],
+     [SUMMARY, {k: v for k, v in SUMMARY.items() if k != "base_currency"} | {"instrument_name": "ETH-28MAR25-3000-C"}],
+     [SUMMARY | {"mark_price": "NaN"}],
      [SUMMARY | {"instrument_name": "BTC-99XXX25-1-C"}], [SUMMARY | {"instrument_name": "BTC-28MAR99-1-C"}],
      [SUMMARY | {"instrument_name": f"BTC-28MAR25-{'9' * 400}-C"}], [7], {}],
-    ids=["none", "another currency", "no number", "no date", "another century", "endless strike", "no object",
+    ids=["none", "another currency", "another currency by its name",
+         "no number", "no date", "another century", "endless strike", "no object",
          "no list"],
 )  # fmt: skip
 def test_a_chain_that_cannot_be_right_is_refused(rows):
@@ -276,3 +279,12 @@ def test_greeks_come_from_the_ticker_of_that_very_option():
     assert greeks_of(body, "BTC-28MAR25-95000-C")["vega"] == 141.9
     with pytest.raises(ccxt.BadResponse, match="asked for BTC-28MAR25-96000-C"):
         greeks_of(body, "BTC-28MAR25-96000-C")
+
+
+@pytest.mark.parametrize(("name", "width"), [("ohlcv", 9), ("mark", 6), ("index", 6)])
+def test_a_bar_of_okx_that_is_not_confirmed_is_no_row(name, width):
+    body, rows = PAYLOADS["okx", "perp", name]
+    (bar,) = body["data"]
+    open_ = [str(T1), *bar[1 : width - 1], "0"]
+    found = dialect("okx", "perp", name).read(body | {"data": [open_, bar]}, query("okx", "perp"))
+    assert found.at.tolist() == [row[0] for row in rows]

@@ -206,13 +206,44 @@ def test_part_by_part_ends_with_the_tables_of_all_at_once(tmp_path, snapshots):
 
 
 def test_a_tenfold_level_stays_out_until_a_person_lets_it_in_and_then_goes_on(config, took):
-    took(100, *[1000] * 40)
-    assert levels(config) == [100]
+    took(100, 100, *[1000] * 39)
+    assert levels(config) == [100, 100]
     newest = quarantine.listing(config, as_of=NOW, limit=1).rows[0]
     quarantine.release(config, str(newest["key"]), as_of=NOW, reason="the venue counts contracts now")
     later = NOW + HOUR
     assert took(1001, 1002, first=FIRST + 41 * HOUR, at=later).rows[0]["quarantined"] == 0
-    assert levels(config, as_of=later) == [100, 1000, 1001, 1002]
+    assert levels(config, as_of=later) == [100, 100, 1000, 1001, 1002]
+
+
+def test_a_tenfold_level_stays_out_also_when_its_last_good_row_is_older_than_a_week(config, took):
+    took(100, 100, *[1000] * 30)
+    for first_h, hours in ((32, 24 * 8), (32 + 24 * 8, 5)):
+        start = FIRST + first_h * HOUR
+        assert took(*[1000] * hours, first=start, at=start + hours * HOUR).rows[0]["good"] == 0
+    assert levels(config) == [100, 100]
+
+
+def test_a_wrong_first_answer_is_outvoted_hour_by_hour_as_at_once(tmp_path, snapshots):
+    rows, ends = snapshots(1e6, *[1e5] * 5), []
+    for name, size in (("at_once", rows.height), ("hour_by_hour", 1)):
+        config = load([FILL], home=tmp_path / name)
+        for start in range(0, rows.height, size):
+            open_lake(config).append("raw", "open_interest", rows[start : start + size], now=NOW)
+            validate.run(config, as_of=NOW)
+        ends.append(held(config, reason="oi_jump"))
+        real = open_lake(config).rows("validated", "open_interest").filter(~pl.col("filled").fill_null(False))
+        assert real.sort("ts").collect()["oi_base"].to_list() == [1e6, *[1e5] * 3]
+    assert [row["ts"] for row in ends[0]] == [row["ts"] for row in ends[1]] == [FIRST + 2 * HOUR, FIRST + HOUR]
+
+
+def test_interest_that_falls_to_nothing_waits_for_a_person_who_knows_the_coin_is_delisted(config, took):
+    took(100, 101, 0)
+    (row,) = held(config)
+    assert row["reason"] == "oi_zero"
+    quarantine.release(config, str(row["key"]), as_of=NOW + HOUR, reason="delisted")
+    later = NOW + 2 * HOUR
+    assert took(2000, 102, first=FIRST + 3 * HOUR, at=later).rows[0]["quarantined"] == 1
+    assert levels(config, as_of=later) == [100, 101, 0, 51, 102]
 
 
 def test_a_venue_set_aside_does_not_make_the_others_insufficient(config, bars):

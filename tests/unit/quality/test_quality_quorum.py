@@ -7,7 +7,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from oihedge.core.clock import TIMEFRAMES
 from oihedge.core.tables import OHLCV, OPEN_INTEREST, UTC_TIME
 from oihedge.quality.quorum import LOOKBACK, compare
 from oihedge.quality.settings import Quality
@@ -18,8 +21,8 @@ LENGTH = 120
 LIMITS = Quality(max_hourly_move=0.5, max_oi_jump=10.0, max_funding_rate=0.05, min_good_share=0.9)
 
 
-def market(venues="abcd", length=LENGTH, spec=OHLCV, seed=1) -> pl.DataFrame:
-    """One asset on several venues: one path, each venue a little beside it."""
+def market(venues="abcd", length=LENGTH, spec=OHLCV, seed=1, timeframe="1h") -> pl.DataFrame:
+    """One asset on several venues: one path, each venue a little beside it; `n` counts the steps."""
     draw = np.random.default_rng(seed)
     path = np.cumsum(draw.normal(0, 0.005, length))
     level = 100 if spec is OHLCV else 5000
@@ -29,11 +32,12 @@ def market(venues="abcd", length=LENGTH, spec=OHLCV, seed=1) -> pl.DataFrame:
         )
         for venue in venues
     ]
-    ts = pl.lit(FIRST, UTC_TIME) + pl.duration(hours=pl.col("n"))
-    rows = pl.concat(frames).with_columns(symbol=pl.lit("X"), asset=pl.lit("X"), ts=ts, available_at=ts + HOUR)
+    step = TIMEFRAMES[timeframe]
+    ts = pl.lit(FIRST, UTC_TIME) + pl.col("n") * pl.lit(step)
+    rows = pl.concat(frames).with_columns(symbol=pl.lit("X"), asset=pl.lit("X"), ts=ts, available_at=ts + step)
     rows = rows.with_columns(ingested_at=pl.col("available_at"))
     if spec is OHLCV:
-        return rows.rename({"value": "close"}).with_columns(kind=pl.lit("perp"), timeframe=pl.lit("1h"))
+        return rows.rename({"value": "close"}).with_columns(kind=pl.lit("perp"), timeframe=pl.lit(timeframe))
     return rows.rename({"value": "oi_base"})
 
 
@@ -144,8 +148,50 @@ def test_a_mended_row_is_measured_by_its_own_value():
     assert (told["apart"] > 1).to_list() == [True, False]
 
 
-def test_minutes_share_the_verdict_of_their_hour():
-    rows = market("abc").with_columns(timeframe=pl.lit("1m"))
-    minutes = pl.concat([rows.with_columns(pl.col("ts", "available_at") + timedelta(minutes=m)) for m in (0, 30)])
-    bad = spoil(minutes, "b", range(100, 101), pl.col("close") * 1.2)
-    assert measured(bad).filter(pl.col("apart") > 1).select("venue", "n").rows() == [("b", 100)] * 2
+MINUTES = 60 * 54
+AT = 60 * 50
+
+
+@pytest.mark.parametrize("off", [range(AT + 1, AT + 60), range(AT, AT + 1), range(AT + 7, AT + 8)])
+def test_a_minute_is_compared_with_the_same_minute_of_the_others(off):
+    rows = spoil(market("abc", MINUTES, timeframe="1m"), "b", off, pl.col("close") * 1.4)
+    assert kept_out(rows) == {("b", n) for n in off}
+    (line,) = compare(rows, OHLCV, LIMITS, None)[1]
+    assert (line["venue"], line["hours"], line["first"]) == ("b", 1, FIRST + 50 * HOUR)
+
+
+def test_minutes_a_little_apart_are_set_aside_from_the_third_hour_as_hours_are():
+    rows = spoil(market("abc", MINUTES, timeframe="1m"), "b", range(AT + 30, MINUTES), pl.col("close") * 1.03)
+    assert kept_out(rows) == {("b", n) for n in range(AT + 30 + 120, MINUTES)}
+
+
+def test_a_frozen_minute_feed_is_kept_out_from_the_sixth_hour_and_not_for_what_its_first_minutes_say():
+    rows, first = market("abc", 60 * 44, timeframe="1m"), 60 * 30
+    stuck = rows.filter(venue="a", n=first)["close"].item()
+    still = spoil(rows, "a", range(first, first + 60 * 10), pl.lit(stuck))
+    frozen = measured(still).filter(pl.col("frozen_h") >= LIMITS.frozen_h)
+    assert set(frozen.select("venue", "n").iter_rows()) == {("a", n) for n in range(first + 300, first + 600)}
+    on_the_hour = rows.with_columns(
+        close=pl.when((pl.col("venue") == "a") & (pl.col("n") % 60 == 0)).then(stuck).otherwise("close")
+    )
+    told = measured(on_the_hour).filter(pl.col("frozen_h") >= LIMITS.frozen_h)
+    assert set(told["n"] % 60) == {0}
+
+
+@given(st.sampled_from(["1m", "5m", "15m"]), st.integers(0, 4), st.lists(st.integers(1, 200), min_size=1, max_size=4))
+@settings(max_examples=6, deadline=None)
+def test_short_bars_part_by_part_give_what_all_at_once_gives(timeframe, seed, cuts):
+    an_hour = HOUR // TIMEFRAMES[timeframe]
+    start = 50 * an_hour
+    rows = market("abc", 56 * an_hour, seed=seed, timeframe=timeframe)
+    rows = spoil(rows, "b", range(start + an_hour // 2, start + 4 * an_hour), pl.col("close") * 1.03)
+    rows = spoil(rows, "c", range(start + 5 * an_hour, start + 5 * an_hour + 3), pl.col("close") * 1.3)
+    ends = [*(start + end for end in np.cumsum(cuts)), 56 * an_hour]
+    pieces, begin = set(), start
+    for end in ends:
+        part = rows.filter(pl.col("n") >= begin, pl.col("n") < end)
+        if part.height:
+            pieces |= kept_out(part, OHLCV, rows.filter(pl.col("n") < begin))
+        begin = max(begin, end)
+    assert pieces == {one for one in kept_out(rows) if one[1] >= start}
+    assert {venue for venue, _ in pieces} == {"b", "c"}

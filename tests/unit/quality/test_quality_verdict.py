@@ -60,6 +60,9 @@ BAD_SNAPSHOTS = {
     "oi_base_missing": {"oi_base": NAN},
     "oi_negative": {"oi_base": -1.0},
     "oi_usd_negative": {"oi_usd": NAN},
+    "oi_zero": {"oi_base": 0.0},
+    "oi_usd_zero": {"oi_usd": -0.0},
+    "oi_zero; oi_usd_zero": {"oi_base": 0.0, "oi_usd": 0.0},
     "unit_source_missing": {"unit_source": None},
     "available_too_early": {"available_at": FIRST},
 }
@@ -170,7 +173,7 @@ def test_the_first_row_of_a_slice_is_compared_with_the_context(snapshots, limits
 
 
 def test_judging_hour_by_hour_gives_what_judging_at_once_gives(snapshots, limits):
-    raw = snapshots(100, 2000, 101, *[3000] * 27, None, 2500, 100, 2600)
+    raw = snapshots(100, 2000, 101, *[3000] * 27, 0, 2500, 100, 2600)
     at_once = judge("open_interest", raw, limits)
     assert at_once.good["oi_base"].to_list()[:2] == [100, 101]
     assert at_once.good["oi_base"].to_list() == [100, 101, 100], "a level of interest that persists stays out"

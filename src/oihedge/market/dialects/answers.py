@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain
 from operator import itemgetter
@@ -66,21 +66,54 @@ class Query:
         return contract_size(self.market)
 
 
+def _no_instants() -> Instants:
+    return np.empty(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Answer:
-    """Rows of one answer: instants (n,) in ms, values (n, k) with NaN for what may be missing and is."""
+    """Rows of one answer: instants (n,) in ms, values (n, k) with NaN for what may be missing and is.
+
+    `unread` are the instants of rows in which no number stood where one belongs, `fault` tells the first of them.
+    """
 
     at: Instants
     values: Floats
+    unread: Instants = field(default_factory=_no_instants)
+    fault: str = ""
 
     @property
     def size(self) -> int:
         """Return the number of rows."""
         return int(self.at.size)
 
+    @property
+    def seen(self) -> Instants:
+        """Return the instants of all rows that came, read or not; where `at` rises, so do they."""
+        return np.union1d(self.at, self.unread) if self.unread.size else self.at
+
     def __getitem__(self, chosen: Any) -> Answer:
-        """Return the chosen rows."""
-        return Answer(self.at[chosen], self.values[chosen])
+        """Return the chosen rows, and all that were not read."""
+        return replace(self, at=self.at[chosen], values=self.values[chosen])
+
+
+class Unreadable(ccxt.BadResponse):  # type: ignore[misc]
+    """Some rows hold no number where one belongs; `rest` are the others, and the instants of these."""
+
+    def __init__(self, rest: Answer) -> None:
+        super().__init__(rest.fault)
+        self.rest = rest
+
+
+def readable(found: Answer) -> Answer:
+    """Return `found` if every row of it could be read.
+
+    Raises:
+        Unreadable: otherwise; it carries what could.
+    """
+    if found.unread.size:
+        raise Unreadable(found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -190,27 +223,51 @@ def table(
 ) -> Answer:
     """Return columns `picks` of a list of rows, each a list or an object, with their instants in column `at`.
 
-    Rows without names must have the `width` that the venue documents: in a shorter one columns may have moved.
+    Rows without names must have the `width` that the venue documents: in a shorter one columns may have moved. A row
+    that holds no number in a column stays out, as one of the answer's `unread`.
 
     Raises:
-        ccxt.BadResponse: for no list, or rows that lack a column or hold no number there.
+        ccxt.BadResponse: for no list, or rows that lack a column or an instant.
     """
     rows = listed(rows)
     if not rows:
-        return Answer(np.empty(0, np.int64), np.empty((0, len(picks))))
+        return Answer(_no_instants(), np.empty((0, len(picks))))
     try:
-        stamps, *columns = _columns(rows, (at, *picks), width)
+        stamps, *found = columns(rows, (at, *picks), width)
     except (KeyError, IndexError, TypeError) as error:
         raise ccxt.BadResponse(f"a row of another shape: {type(error).__name__} {error}") from None
-    if blank:
-        values = [numbers(column, blanks=name in blank) for name, column in zip(picks, columns, strict=True)]
-    else:  # all at once
-        values = np.split(numbers(list(chain.from_iterable(columns))), len(picks))
-    return Answer(instants(stamps, unit_ms), np.column_stack(values))
+    stood = instants(stamps, unit_ms)
+    blanks = [name in blank for name in picks]
+    try:
+        if any(blanks):
+            values = [numbers(column, blanks=may) for column, may in zip(found, blanks, strict=True)]
+        else:  # all at once
+            values = np.split(numbers(list(chain.from_iterable(found))), len(picks))
+    except ccxt.BadResponse as error:
+        return _partly(stood, found, blanks, str(error))
+    return Answer(stood, np.column_stack(values))
 
 
-def _columns(rows: Sequence[Any], picks: Sequence[int | str], width: int) -> list[list[Any]]:
-    """Return the picked columns; a row without names must be a list of at least `width` values."""
+def _partly(at: Instants, found: Sequence[Sequence[Any]], blanks: Sequence[bool], fault: str) -> Answer:
+    """Return the rows in which every column holds a number, and the instants of the others."""
+    values = np.full((at.size, len(found)), np.nan)
+    wrong = np.zeros(at.size, dtype=bool)
+    for (n, column), may in zip(enumerate(found), blanks, strict=True):
+        for row, value in enumerate(column):
+            try:
+                values[row, n] = numbers([value], blanks=may)[0]
+            except ccxt.BadResponse:
+                wrong[row] = True
+    return Answer(at[~wrong], values[~wrong], at[wrong], fault)
+
+
+def columns(rows: Sequence[Any], picks: Sequence[int | str], width: int) -> list[list[Any]]:
+    """Return the picked columns; a row without names must be a list of at least `width` values.
+
+    Raises:
+        ccxt.BadResponse: for a shorter row.
+        KeyError, IndexError, TypeError: for a row that lacks a column.
+    """
     if width and (set(map(type, rows)) != {list} or min(map(len, rows)) < width):
         raise ccxt.BadResponse(f"expected rows of {width} columns")
     return [list(map(itemgetter(name), rows)) for name in picks]
@@ -260,8 +317,8 @@ def single(at: Any, *values: Any, blanks: bool = True) -> Answer:
 
 
 def _levels(rows: list[Any], price: int | str, size: int | str, width: int) -> Floats:
-    columns = _columns(rows, (price, size), width) if rows else []
-    return np.column_stack([numbers(column) for column in columns]) if columns else np.empty((0, 2))
+    found = columns(rows, (price, size), width) if rows else []
+    return np.column_stack([numbers(column) for column in found]) if found else np.empty((0, 2))
 
 
 def book(

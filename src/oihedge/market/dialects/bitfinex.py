@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from oihedge.market.dialects.answers import BAR, LEVEL, Answer, Dialect, Query, book, listed, table
+import numpy as np
+
+from oihedge.market.dialects.answers import BAR, LEVEL, Answer, Dialect, Query, book, columns, listed, numbers, table
 
 
 def _bars(q: Query) -> dict[str, Any]:
@@ -22,7 +24,8 @@ def _book(q: Query) -> dict[str, Any]:
 
 def _read_book(body: Any, q: Query) -> Answer:
     # price, count, amount: asks have a negative amount, an order count of 0 deletes a level
-    levels = table([[q.now, *row] for row in listed(body)], 0, (1, 2, 3), width=4).values
+    rows = listed(body)
+    levels = np.column_stack([numbers(column) for column in columns(rows, (0, 1, 2), 3)]) if rows else np.empty((0, 3))
     levels = levels[levels[:, 1] > 0]
     sides = [levels[levels[:, 2] > 0][:, (0, 2)], levels[levels[:, 2] < 0][:, (0, 2)] * (1.0, -1.0)]
     return book(None, sides[0].tolist(), sides[1].tolist())

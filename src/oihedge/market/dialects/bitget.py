@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ccxt
@@ -87,7 +88,7 @@ def _read_ratio(body: Any, q: Query) -> Answer:
     found = table(listed(_data(body)), "ts", ("longAccountRatio", "shortAccountRatio"))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = found.values[:, :1] / found.values[:, 1:]
-    return Answer(found.at, ratio)[np.isfinite(ratio[:, 0])]
+    return replace(found, values=ratio)[np.isfinite(ratio[:, 0])]
 
 
 SERIES = {

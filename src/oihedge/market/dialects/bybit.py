@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ccxt
@@ -86,7 +87,7 @@ def _read_ratio(body: Any, q: Query) -> Answer:
     found = table(of_one(body["result"]["list"], "symbol", q.id), "timestamp", ("buyRatio", "sellRatio"))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = found.values[:, :1] / found.values[:, 1:]
-    return Answer(found.at, ratio)[np.isfinite(ratio[:, 0])]
+    return replace(found, values=ratio)[np.isfinite(ratio[:, 0])]
 
 
 def _read_book(body: Any, q: Query) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +32,7 @@ def _volatility(q: Query) -> dict[str, Any]:
 
 def _read_volatility(body: Any, q: Query) -> Answer:
     found = table(body["result"]["data"], 0, (1, 2, 3, 4), width=5)
-    return Answer(found.at, found.values / _PERCENT)
+    return replace(found, values=found.values / _PERCENT)
 
 
 def read_chain(body: Any, currency: str) -> tuple[pl.DataFrame, int]:
@@ -48,6 +49,9 @@ def read_chain(body: Any, currency: str) -> tuple[pl.DataFrame, int]:
         if row.get("base_currency", currency) != currency:
             raise ccxt.BadResponse(f"asked for options on {currency}, answered with {str(row['base_currency'])[:20]}")
     named = [(row, match) for row in rows if (match := _NAME.match(str(row["instrument_name"])))]
+    for _, match in named:
+        if match[1] != currency:
+            raise ccxt.BadResponse(f"asked for options on {currency}, answered with {match[0][:40]}")
     us = body.get("usOut")
     said = int(instants([float(numbers([us])[0]) // 1000])[0]) if us is not None else 0
     if not named:

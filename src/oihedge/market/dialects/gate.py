@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ccxt
@@ -45,7 +46,7 @@ def _bars(prefix: str) -> Any:
 
 def _read_bars(body: Any, q: Query) -> Answer:
     found = table(body, "t", ("o", "h", "l", "c", "v"), unit_ms=_SECOND)
-    return Answer(found.at, found.values * np.array([1.0, 1.0, 1.0, 1.0, q.contract_size]))
+    return replace(found, values=found.values * np.array([1.0, 1.0, 1.0, 1.0, q.contract_size]))
 
 
 def _read_prices(body: Any, q: Query) -> Answer:

@@ -48,13 +48,18 @@ def _index_bars(q: Query) -> dict[str, Any]:
     return {**_bars(q), "instId": family}
 
 
+def _complete(body: Any, width: int) -> list[Any]:
+    """Return the bars whose last column, confirm, is not 0: such a one still changes."""
+    return [row for row in _data(body) if not (isinstance(row, list) and row[width - 1 : width] in (["0"], [0]))]
+
+
 def _read_bars(body: Any, q: Query) -> Answer:
     # volume in coins: the sixth column for contracts, the fifth for spot
-    return table(_data(body), 0, (1, 2, 3, 4, 5 if q.market.get("spot") else 6), width=9)
+    return table(_complete(body, 9), 0, (1, 2, 3, 4, 5 if q.market.get("spot") else 6), width=9)
 
 
 def _read_prices(body: Any, q: Query) -> Answer:
-    return table(_data(body), 0, (1, 2, 3, 4), width=6)
+    return table(_complete(body, 6), 0, (1, 2, 3, 4), width=6)
 
 
 def _rubik(q: Query) -> dict[str, Any]:

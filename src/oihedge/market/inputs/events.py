@@ -9,14 +9,18 @@ from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
 import polars as pl
+import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.settings import Settings
 from oihedge.core.tables import EVENTS, UTC_TIME, conform
+from oihedge.market.plain_yaml import plain_yaml
 
 WITHDRAWN = 0
 """The importance of an event that was in a calendar and is no more."""
+ASSUMED = "assumed"
+"""The column that says whether available_at is the start of the event's year, for want of a date told."""
 
 
 class Dated(Settings):
@@ -37,7 +41,8 @@ class Calendar(Settings):
     """Hour of the day, HH:MM, in `zone`."""
     zone: str
     dates: dict[int, tuple[date, ...]] = Field(default_factory=dict)
-    """Year: its dates; known from the start of their year, unless `known` says when they were published."""
+    """Year: its dates; known from the start of their year, unless `known` says when they were published. One that is
+    added once the series is in the lake is known from then on, see `as_seen`."""
     known: dict[int, date] = Field(default_factory=dict)
     moved: tuple[Dated, ...] = ()
     """Dates that were set later."""
@@ -72,18 +77,19 @@ class Calendar(Settings):
         return self
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row an event: source, name, ts, importance, available_at."""
-        dated = [(day, self.known.get(year, date(year, 1, 1))) for year, days in self.dates.items() for day in days]
-        dated += [(one.on, one.known) for one in self.moved]
+        """Return one row an event: source, name, ts, importance, available_at, and whether that is ASSUMED."""
+        dated = [(day, self.known.get(year), year) for year, days in self.dates.items() for day in days]
+        dated += [(one.on, one.known, one.on.year) for one in self.moved]
         hour, zone = time.fromisoformat(self.time), ZoneInfo(self.zone)
         told = {"source": self.source, "name": self.name, "importance": self.importance}
         return [
             {
                 **told,
                 "ts": datetime.combine(day, hour, zone).astimezone(UTC),
-                "available_at": datetime.combine(known, time(), UTC),
+                "available_at": datetime.combine(known or date(year, 1, 1), time(), UTC),
+                ASSUMED: known is None,
             }
-            for day, known in sorted(dated)
+            for day, known, year in dated
         ]
 
 
@@ -91,7 +97,7 @@ def read_events(folder: Path) -> pl.DataFrame:
     """Read every calendar in `folder`.
 
     Returns:
-        Rows of `events` with available_at, sorted by key; none if the folder holds no *.yaml.
+        Rows of `events` with available_at and ASSUMED, sorted by key; none if the folder holds no *.yaml.
 
     Raises:
         ConfigError: naming the file and the key that is wrong.
@@ -100,11 +106,33 @@ def read_events(folder: Path) -> pl.DataFrame:
     if not folder.is_dir():
         raise DataError(f"event calendars {folder} are not there", do="set market.inputs.events to their folder")
     rows = [row for path in sorted(folder.glob("*.yaml")) for row in _calendar(path).rows()]
-    schema = {**EVENTS.columns, "available_at": UTC_TIME}
-    frame = conform(pl.DataFrame(rows, schema=schema), EVENTS, stamps=False).sort(EVENTS.key)
+    schema = {**EVENTS.columns, "available_at": UTC_TIME, ASSUMED: pl.Boolean()}
+    frame = pl.DataFrame(rows, schema=schema).sort(EVENTS.key)
     if twice := frame.height - frame.n_unique(EVENTS.key):
         raise ConfigError(f"event calendars in {folder} name {twice} events twice", do="one file a series")
     return frame
+
+
+def as_seen(told: pl.DataFrame, held: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Return the rows of `events` that `told` holds, an event that came to a series later known from when it was seen.
+
+    The first time that a series is read its dates count as published before their year began. A date that is there
+    only later was perhaps not: it counts from `now`, and at any later reading from when it was seen first. A date told
+    (`known`, `moved`) is believed.
+
+    Args:
+        told: what the calendars say, from `read_events`.
+        held: every row of `events` in the lake, all revisions.
+        now: the instant of this reading.
+    """
+    series = held.select("source", "name").unique().with_columns(followed=True)
+    first = held.group_by(EVENTS.key).agg(seen=pl.col("available_at").min())
+    rows = told.join(series, on=["source", "name"], how="left", maintain_order="left")
+    rows = rows.join(first, on=list(EVENTS.key), how="left", maintain_order="left")
+    seen = pl.col("seen").fill_null(pl.lit(now, dtype=UTC_TIME))
+    later = pl.col(ASSUMED) & pl.col("followed").fill_null(False)
+    known = pl.when(later).then(pl.max_horizontal("available_at", seen)).otherwise("available_at")
+    return conform(rows.with_columns(available_at=known), EVENTS, stamps=False)
 
 
 def withdrawn(known: pl.DataFrame, told: pl.DataFrame, now: datetime) -> pl.DataFrame:
@@ -123,10 +151,8 @@ def withdrawn(known: pl.DataFrame, told: pl.DataFrame, now: datetime) -> pl.Data
 
 
 def _calendar(path: Path) -> Calendar:
-    import yaml
-
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf8"))
+        raw = plain_yaml(path.read_text(encoding="utf8"))
         return Calendar.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         first = error.errors()[0]
