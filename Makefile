@@ -68,6 +68,14 @@ bench-ingest: venv ## Rows per second to validated Delta rows beside bare ccxt, 
 bench-features: venv ## Features over 40 million minute rows: seconds and memory
 	@$(RUN)/python benchmarks/features.py
 
+.PHONY: bench-train
+bench-train: venv ## Training beside stock pytorch-forecasting: samples/s, time to a loss, memory (some 30 minutes)
+	@$(RUN)/python benchmarks/train.py $(ARGS)
+
+.PHONY: bench-predict
+bench-predict: venv ## Forecast latency and windows/s beside stock pytorch-forecasting
+	@$(RUN)/python benchmarks/predict.py $(ARGS)
+
 .PHONY: lint
 lint: venv ## Style, types and the borders between the rooms
 	@$(RUN)/ruff format --check .

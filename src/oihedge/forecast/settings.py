@@ -25,6 +25,11 @@ class Forecast(Settings):
     dropout: Share
     learning_rate: Positive
     batch_size: Count
+    """Windows of a training step, in segments of `segment_windows`."""
+    segment_windows: Count = 16
+    """Windows that share what is computed per time step: more are quicker, fewer segments a step learn less from it."""
+    segment_stride_h: Count = 12
+    """Hours between neighbouring windows of a segment: next to one another they teach the same."""
     max_epochs: Count
     max_steps_per_epoch: Count
     max_train_s: Positive
@@ -38,7 +43,7 @@ class Forecast(Settings):
     calibration_stride_h: Count
     """Every how many hours of the calibration block a forecast is made; neighbouring hours overlap almost wholly."""
     threads: Count
-    """Torch threads while fitting and predicting: weights are the same on one machine only for the same number."""
+    """Threads that share each step of a fit: weights are the same on one machine only for the same number."""
     seed: int
     scenario_paths: Count
     min_train_rows: Count

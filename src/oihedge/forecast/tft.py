@@ -23,7 +23,8 @@ from oihedge.forecast.network import Network, forecast_windows, hyper_parameters
 from oihedge.forecast.panel import Floats, Ints, Panel, build_panel
 from oihedge.forecast.scaling import Scalers
 from oihedge.forecast.scenarios import Scenarios
-from oihedge.forecast.windows import WindowTensors, first_rows
+from oihedge.forecast.segments import Rows
+from oihedge.forecast.windows import first_rows
 
 WEIGHTS, COPULA = "network.safetensors", "copula.safetensors"
 
@@ -71,7 +72,7 @@ class TftModel:
 
     def quantiles(self, panel: Panel, rows: Ints) -> Floats:
         """Return the quantiles (forecasts, targets, steps, levels), sorted, in hourly log changes."""
-        tensors = WindowTensors.of_panel(panel, self.scalers.inputs(panel), self.shape)
+        tensors = Rows.of_panel(panel, self.scalers.inputs(panel), self.shape)
         with torch_threads(self.threads):
             scaled = forecast_windows(self.network, tensors, first_rows(rows, self.shape[0]))
         spread = self.scalers.target_spread[panel.asset[rows]]

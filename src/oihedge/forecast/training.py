@@ -16,9 +16,9 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 
 from oihedge.core.errors import ModelError
 from oihedge.core.protocols import EpochReporter
-from oihedge.forecast.network import Network
+from oihedge.forecast.network import Network, in_one_piece
+from oihedge.forecast.segments import Cover, Deck
 from oihedge.forecast.settings import Forecast
-from oihedge.forecast.windows import Batches, FixedBatches
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ class _Best(Callback):  # type: ignore[misc]
         self._report(trainer.current_epoch, {name: value for name, value in told.items() if value is not None})
 
 
-def train(
-    network: Network, training: Batches, validation: FixedBatches, settings: Forecast, report: EpochReporter
-) -> Trained:
+def train(network: Network, training: Deck, validation: Cover, settings: Forecast, report: EpochReporter) -> Trained:
     """Train `network` in place; it ends with the weights of its best epoch on `validation`.
 
     Raises:
@@ -62,7 +60,7 @@ def train(
     best, patience = _Best(report), EarlyStopping("val_loss", patience=settings.patience, check_finite=True)
     timer = Timer(timedelta(seconds=settings.max_train_s), interval="step", verbose=False)
     network.total_steps = settings.max_epochs * len(training)
-    with _quiet():
+    with _quiet(), in_one_piece(network):
         trainer = lightning.Trainer(
             accelerator="cpu", devices=1, max_epochs=settings.max_epochs, min_epochs=1, min_steps=1,
             gradient_clip_val=settings.gradient_clip, callbacks=[best, patience, timer], logger=False,

@@ -1,19 +1,19 @@
-"""Windows of encoder and decoder hours, as index lists into prebuilt tensors."""
+"""Windows of encoder and decoder hours, as pytorch-forecasting's dataset knows them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from pytorch_forecasting import TimeSeriesDataSet
-from pytorch_forecasting.data.encoders import MultiNormalizer, NaNLabelEncoder, TorchNormalizer
+from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer, NaNLabelEncoder, TorchNormalizer
 
 from oihedge.forecast.panel import TARGETS, Floats, Ints, Mask, Panel
+from oihedge.forecast.segments import Deck, Rows
 
-Batch = tuple[dict[str, Any], tuple[list[torch.Tensor], None]]
 _TARGET = "target of {}"
 
 
@@ -59,100 +59,41 @@ def window_dataset(
     )
 
 
-class WindowTensors:
-    """Hands out batches by indexing whole tensors, as the dataset's own loader would collate them one by one."""
-
-    def __init__(
-        self, reals: torch.Tensor, categoricals: torch.Tensor, targets: Sequence[torch.Tensor], shape: tuple[int, int]
-    ) -> None:
-        self._reals, self._categoricals, self._targets = reals, categoricals, list(targets)
-        self._encoder, self._horizon = shape
-        self._ahead = torch.arange(sum(shape))
-
-    @classmethod
-    def of_dataset(cls, dataset: Any) -> tuple[WindowTensors, torch.Tensor]:
-        """Return the tensors of a TimeSeriesDataSet and the first row of each of its windows."""
-        data = dataset.data
-        shape = dataset.max_encoder_length, dataset.max_prediction_length
-        first = torch.as_tensor(dataset.index["index_start"].to_numpy(np.int64, copy=True))
-        categoricals = data["categoricals"][:, [dataset.flat_categoricals.index(name) for name in dataset.categoricals]]
-        return cls(data["reals"], categoricals, data["target"], shape), first
-
-    @classmethod
-    def of_panel(
-        cls, panel: Panel, inputs: Floats, shape: tuple[int, int], targets: Floats | None = None
-    ) -> WindowTensors:
-        """Return tensors over every row of `panel`, with zeros for targets where none are given.
-
-        Cells without a value become 0 here; they lie outside every window that may be asked for, or under an unknown
-        column of the hours ahead, which the network's decoder does not read.
-        """
-        reals = torch.as_tensor(np.nan_to_num(inputs), dtype=torch.float32)
-        codes = torch.as_tensor(panel.asset)[:, None] if len(panel.assets) > 1 else torch.zeros(len(reals), 0).long()
-        aims = np.zeros((len(reals), len(TARGETS))) if targets is None else np.nan_to_num(targets)
-        return cls(reals, codes, list(torch.as_tensor(aims, dtype=torch.float32).unbind(1)), shape)
-
-    def batch(self, first: torch.Tensor) -> Batch:
-        """Return the windows that start at rows `first`, in the layout of TimeSeriesDataSet's loader."""
-        count, cut = len(first), self._encoder
-        rows = first[:, None] + self._ahead
-        reals, categoricals = self._reals[rows], self._categoricals[rows]
-        targets = [target[rows] for target in self._targets]
-        x: dict[str, Any] = {
-            "encoder_cont": reals[:, :cut],
-            "decoder_cont": reals[:, cut:],
-            "encoder_cat": categoricals[:, :cut],
-            "decoder_cat": categoricals[:, cut:],
-            "encoder_target": [target[:, :cut] for target in targets],
-            "decoder_target": [target[:, cut:] for target in targets],
-            "encoder_lengths": torch.full((count,), cut),
-            "decoder_lengths": torch.full((count,), self._horizon),
-            "target_scale": [torch.tensor([[0.0, 1.0]]).expand(count, 2) for _ in TARGETS],
-        }
-        return x, (x["decoder_target"], None)
-
-
-class Batches:
-    """An endless deck of windows dealt in `steps` batches an epoch, reshuffled by seed when it runs out."""
-
-    def __init__(self, tensors: WindowTensors, first: torch.Tensor, *, size: int, steps: int, seed: int) -> None:
-        self._tensors, self._first = tensors, first
-        self._size, self._steps = min(size, len(first)), steps
-        self._generator = torch.Generator().manual_seed(seed)
-        self._deck = first[:0]
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __iter__(self) -> Iterator[Batch]:
-        for _ in range(self._steps):
-            if len(self._deck) < self._size:
-                order = torch.randperm(len(self._first), generator=self._generator)
-                self._deck = torch.cat([self._deck, self._first[order]])
-            hand, self._deck = self._deck[: self._size], self._deck[self._size :]
-            yield self._tensors.batch(hand)
-
-
-class FixedBatches:
-    """The same windows in the same order, every time."""
-
-    def __init__(self, tensors: WindowTensors, first: torch.Tensor, *, size: int) -> None:
-        self._tensors, self._parts = tensors, torch.split(first, size)
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (self._tensors.batch(part) for part in self._parts)
-
-
-def evenly(first: torch.Tensor, count: int) -> torch.Tensor:
-    """Return at most `count` of `first`, evenly spaced over all of it."""
-    if len(first) <= count:
-        return first
-    return first[torch.linspace(0, len(first) - 1, count).round().long()]
-
-
-def first_rows(instants: Ints, encoder_h: int) -> torch.Tensor:
+def first_rows(instants: Ints, encoder_h: int) -> Ints:
     """Return the first encoder row of the window whose last encoder row is each of `instants`."""
-    return torch.as_tensor(instants - encoder_h + 1)
+    return instants - encoder_h + 1
+
+
+def why_not_shared(dataset: Any) -> str | None:
+    """Return why windows of a TimeSeriesDataSet cannot share what is computed per time step; None where they can."""
+    normalizers = [*dataset.target_normalizers, *(dataset.scalers or {}).values()]
+    reasons = {
+        "encoder lengths vary": dataset.min_encoder_length != dataset.max_encoder_length,
+        "prediction lengths vary": dataset.min_prediction_length != dataset.max_prediction_length,
+        "lengths are randomised": dataset.randomize_length is not None,
+        "relative_time_idx differs from window to window": dataset.add_relative_time_idx,
+        "a normaliser is fitted to each window's encoder": any(isinstance(n, EncoderNormalizer) for n in normalizers),
+        "missing time steps are filled in per window": dataset.allow_missing_timesteps,
+        "windows are weighted": dataset.weight is not None,
+        "values are overwritten per window": dataset._overwrite_values is not None,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def training_batches(dataset: Any, *, batch_size: int, windows: int = 16, stride: int = 12, seed: int = 0) -> Any:
+    """Return shared batches of a TimeSeriesDataSet for `Network`, or its own loader, with a warning that says why.
+
+    Args:
+        dataset: the windows.
+        batch_size: windows in a batch.
+        windows: in a segment.
+        stride: steps between neighbouring windows of a segment.
+        seed: of the order of the shared batches.
+    """
+    reason = why_not_shared(dataset)
+    if reason is not None:
+        warnings.warn(f"training without shared windows: {reason}", UserWarning, stacklevel=2)
+        return dataset.to_dataloader(train=True, batch_size=batch_size)
+    rows, first = Rows.of_dataset(dataset)
+    per = min(windows, batch_size)
+    return Deck(rows, first, segments=max(batch_size // per, 1), windows=per, stride=stride, steps=None, seed=seed)

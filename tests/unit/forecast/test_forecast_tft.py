@@ -12,7 +12,8 @@ from oihedge.forecast.fit import fit
 from oihedge.forecast.load import load
 from oihedge.forecast.network import hyper_parameters, network_for, network_from
 from oihedge.forecast.scaling import fit_scalers
-from oihedge.forecast.windows import WindowTensors, first_rows, window_dataset
+from oihedge.forecast.segments import Rows
+from oihedge.forecast.windows import first_rows, window_dataset
 
 HOUR = timedelta(hours=1)
 SHAPE = (8, 4)
@@ -111,50 +112,35 @@ def test_fitting_leaves_torchs_random_state_alone(features, roles, settings, win
 def test_no_window_spans_a_hole(features, roles, settings, window):
     holed = features.filter(pl.col("ts") != features["ts"][200])
     blocks, _, _, dataset = dataset_of(holed, roles, settings, window)
-    _, first = WindowTensors.of_dataset(dataset)
+    _, first = Rows.of_dataset(dataset)
     whole = dataset_of(features, roles, settings, window)[3]
     assert len(first) == len(whole) - 2 * (SHAPE[0] + SHAPE[1])
     assert not (blocks.learning & blocks.complete)[200]
 
 
-def test_indexed_batches_equal_the_datasets_own_loader(features, roles, settings, window):
+def test_indexed_rows_equal_the_datasets_own_loader(features, roles, settings, window):
     dataset = dataset_of(features, roles, settings, window)[3]
-    tensors, first = WindowTensors.of_dataset(dataset)
+    rows, first = Rows.of_dataset(dataset)
     theirs, (target, weight) = next(iter(dataset.to_dataloader(train=False, batch_size=32)))
-    ours, (own_target, _) = tensors.batch(first[:32])
+    ours = rows.batch(first[:32], np.zeros((32, 1), np.int64))
     assert weight is None
-    for name, value in ours.items():
-        expected = theirs[name] if isinstance(value, list) else [theirs[name]]
-        for mine, other in zip(value if isinstance(value, list) else [value], expected, strict=True):
-            torch.testing.assert_close(mine, other, rtol=0, atol=0)
-    for mine, other in zip(own_target, target, strict=True):
-        torch.testing.assert_close(mine, other, rtol=0, atol=0)
+    for kind, whole in (("cont", ours.segments.reals), ("cat", ours.segments.categoricals)):
+        assert torch.equal(whole, torch.cat([theirs[f"encoder_{kind}"], theirs[f"decoder_{kind}"]], dim=1))
+    for mine, other in zip(ours.targets, target, strict=True):
+        assert torch.equal(mine, other)
+    for mine, other in zip(ours.scales, theirs["target_scale"], strict=True):
+        assert torch.equal(mine, other)
 
 
-def test_prediction_tensors_equal_the_datasets(features, roles, settings, window):
+def test_the_rows_that_are_predicted_on_equal_the_datasets(features, roles, settings, window):
     blocks, inputs, targets, dataset = dataset_of(features, roles, settings, window)
-    trained, first = WindowTensors.of_dataset(dataset)
-    plain = WindowTensors.of_panel(blocks.panel, inputs, SHAPE, targets)
-    x, _ = trained.batch(first[:5])
-    y, _ = plain.batch(first_rows(np.arange(5) + SHAPE[0] - 1, SHAPE[0]))
+    trained, first = Rows.of_dataset(dataset)
+    plain, each = Rows.of_panel(blocks.panel, inputs, SHAPE, targets), np.zeros((5, 1), np.int64)
+    x, y = trained.batch(first[:5], each), plain.batch(first_rows(np.arange(5) + SHAPE[0] - 1, SHAPE[0]), each)
     assert dataset.reals == list(blocks.panel.columns)
-    torch.testing.assert_close(x["encoder_cont"], y["encoder_cont"])
-    torch.testing.assert_close(x["encoder_cat"], y["encoder_cat"])
-
-
-def test_unpacked_lstm_gives_the_stock_networks_forecast(features, roles, settings, window):
-    from pytorch_forecasting.models.nn import LSTM
-
-    dataset = dataset_of(features, roles, settings, window)[3]
-    network = network_for(dataset, settings()).eval()
-    tensors, first = WindowTensors.of_dataset(dataset)
-    x, _ = tensors.batch(first[:16])
-    with torch.inference_mode():
-        ours = network(x)["prediction"]
-        network.lstm_encoder.__class__ = network.lstm_decoder.__class__ = LSTM
-        stock = network(x)["prediction"]
-    for mine, other in zip(ours, stock, strict=True):
-        torch.testing.assert_close(mine, other)
+    torch.testing.assert_close(x.segments.reals, y.segments.reals)
+    assert torch.equal(x.segments.categoricals, y.segments.categoricals)
+    torch.testing.assert_close(x.targets, y.targets)
 
 
 def test_a_network_is_rebuilt_from_json(features, roles, settings, window):

@@ -1,0 +1,1 @@
+"""The shared path's inner loops, compiled by numba: float32, one thread, no Python objects, no GIL."""

@@ -1,0 +1,157 @@
+"""Segments over threads: each does its part of a batch alone, and the parts are added up in order.
+
+A step is hundreds of small operations. Splitting each over cores costs more than it brings; splitting the batch does
+not. Compiled loops and matrix products leave the interpreter free meanwhile.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+
+from oihedge.forecast.folding import Folded, fold
+from oihedge.forecast.fused import Dropper, applied
+from oihedge.forecast.segments import Batch
+from oihedge.forecast.shared import contexts, forward_shared
+
+Tensor = torch.Tensor
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def parallel_loss(folded: Folded, batch: Batch, seeds: Sequence[int | None], *, compiled: bool) -> Tensor:
+    """Return the quantile loss of a batch, as pytorch-forecasting counts it, worked out by one thread per seed.
+
+    The gradients are worked out with it where they are wanted, so that a thread goes once through its part.
+
+    Args:
+        folded: a TFT with a MultiLoss or QuantileLoss.
+        batch: the windows.
+        seeds: of the parts' dropout; None drops nothing.
+        compiled: whether to use compiled loops.
+    """
+    network = folded.network
+    with_gradient = torch.is_grad_enabled()
+    said = contexts(folded, batch.segments, Dropper(seed=seeds[0], compiled=compiled))
+    bounds = _bounds(len(batch.segments.offsets), len(seeds))
+    shared, direct = list(folded.tensors.values()), list(folded.direct)
+
+    def one(number: int) -> tuple[Tensor, Sequence[Tensor | None], Sequence[Tensor]]:
+        with torch.set_grad_enabled(with_gradient):
+            mine, of = folded.cut_off() if with_gradient else folded, slice(*bounds[number])
+            context = {name: value[of].detach().requires_grad_(with_gradient) for name, value in said.items()}
+            seed = seeds[number]
+            drop = Dropper(seed=None if seed is None else seed + 1, compiled=compiled)
+            part = batch.part(*bounds[number])
+            loss = quantile_loss(network, _said(mine, context, part, drop), part.targets)
+            loss = loss * ((of.stop - of.start) / len(batch.segments.offsets))
+            if not with_gradient:
+                return loss, (), ()
+            inputs = [*mine.tensors.values(), *direct, *context.values()]
+            gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
+            cut = len(shared) + len(direct)
+            return loss.detach(), gradients[:cut], gradients[cut:]
+
+    done = spread(one, range(len(bounds)))
+    total = torch.stack([loss for loss, *_ in done]).sum()
+    if not with_gradient:
+        return total
+    gradients = [_added(parts) for parts in zip(*(weights for _, weights, _ in done), strict=True)]
+    gradients += [torch.cat(parts) for parts in zip(*(context for *_, context in done), strict=True)]
+    loss: Tensor = applied(_Ready, total, gradients, *shared, *direct, *said.values())
+    return loss
+
+
+def flat_loss(loss: Tensor, parts: Sequence[Tensor], flat: Tensor) -> Tensor:
+    """Return the same loss, whose gradient goes to `flat`, of which `parts` are the views in order."""
+    found = torch.autograd.grad(loss, parts, allow_unused=True)
+    whole = [torch.zeros_like(part) if one is None else one for part, one in zip(parts, found, strict=True)]
+    gradient = torch.cat([one.flatten() for one in whole])
+    ready: Tensor = applied(_Ready, loss.detach(), [gradient], flat)
+    return ready
+
+
+def predict_in_parallel(network: Any, batches: Sequence[Batch], workers: int, *, compiled: bool) -> list[Tensor]:
+    """Return, batch by batch, what the network says: (windows, targets, horizon, outputs)."""
+    with torch.inference_mode():
+        folded = fold(network)
+    drop = Dropper(compiled=compiled)
+
+    def one(part: Batch) -> Tensor:
+        with torch.inference_mode():
+            return torch.stack(_said(folded, contexts(folded, part.segments, drop), part, drop), dim=1)
+
+    cut = [batch.part(*span) for batch in batches for span in _bounds(len(batch.segments.offsets), workers)]
+    return spread(one, cut, workers)
+
+
+def _bounds(segments: int, parts: int) -> list[tuple[int, int]]:
+    """Return where `segments` are cut into at most `parts`, as even as can be."""
+    cuts = [round(segments * n / min(parts, segments)) for n in range(min(parts, segments) + 1)]
+    return list(itertools.pairwise(cuts))
+
+
+def _said(folded: Folded, context: Mapping[str, Tensor], part: Batch, drop: Dropper) -> list[Tensor]:
+    network, said = folded.network, forward_shared(folded, context, part.segments, drop).prediction
+    if not part.scales:
+        return said
+    scales = list(part.scales) if network.n_targets > 1 else part.scales[0]
+    back = network.transform_output(said if network.n_targets > 1 else said[0], target_scale=scales)
+    return back if network.n_targets > 1 else [back]
+
+
+def quantile_loss(network: Any, said: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """Return what pytorch-forecasting's QuantileLoss says, weighted and summed over targets by its MultiLoss."""
+    losses = getattr(network.loss, "metrics", [network.loss])
+    weights = getattr(network.loss, "weights", [1.0])
+    total = torch.zeros(())
+    for prediction, actual, loss, weight in zip(said, targets, losses, weights, strict=True):
+        levels = torch.as_tensor(loss.quantiles, dtype=prediction.dtype)
+        miss = actual[..., None] - prediction
+        total = total + weight * 2.0 * torch.maximum((levels - 1.0) * miss, levels * miss).mean()
+    return total
+
+
+def spread(task: Callable[[_In], _Out], work: Sequence[_In], workers: int | None = None) -> list[_Out]:
+    """Do `work` in threads, each with one core, and return what comes in the order of the work."""
+    if len(work) < 2 or workers == 1:
+        return [task(one) for one in work]
+    with _alone(), ThreadPoolExecutor(min(workers or len(work), len(work))) as pool:
+        return list(pool.map(task, work))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep torch from splitting operations over cores, which the threads already fill."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _added(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return None if not there else functools.reduce(torch.add, there)
+
+
+class _Ready(torch.autograd.Function):
+    """A loss whose gradients are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, gradients: list[Tensor | None], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Any, ...]:
+        there = [one for one in ctx.gradients if one is not None]
+        scaled = iter(torch._foreach_mul(there, d_loss) if d_loss != 1 else there)
+        return None, None, *(None if one is None else next(scaled) for one in ctx.gradients)
