@@ -23,7 +23,7 @@ from training_set import ENCODER, HORIZON, dataset, frame, network
 from oihedge.forecast.network import Network, forecast_windows
 from oihedge.forecast.segments import Rows
 
-SERIES, BULK, HOURS = (1, 3, 30), 3072, 1500
+SERIES, BULK = (1, 3, 30), 3072
 
 
 def spent(task: Callable[[], Any]) -> float:
@@ -70,20 +70,16 @@ def latency(assets: int, times: int) -> dict[str, Any]:
 
 def bulk(rounds: int) -> tuple[float, float]:
     """Return the ratio of windows a second to stock's `predict()`, and how far the forecasts differ."""
-    data = dataset(frame(HOURS))
+    data = dataset(frame(BULK // 3 + ENCODER + HORIZON - 1))
     mine = network(Network, data, 0).eval()
     mine.workers = 2
     theirs = network(TemporalFusionTransformer, data, 0).eval()
     theirs.load_state_dict(mine.state_dict())
     rows, first = Rows.of_dataset(data)
-    first = first[:BULK]
-    keep = np.flatnonzero(np.isin(data.index["index_start"].to_numpy(), first))
-    part = torch.utils.data.Subset(data, keep.tolist())
-    loader = torch.utils.data.DataLoader(part, batch_size=256, collate_fn=data._collate_fn)
     quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu", "enable_checkpointing": False}
 
     def stock() -> Any:
-        return theirs.predict(loader, mode="quantiles", trainer_kwargs=quiet)
+        return theirs.predict(data, mode="quantiles", batch_size=256, trainer_kwargs=quiet)
 
     said, ours = torch.stack(list(stock()), 1).double().numpy(), forecast_windows(mine, rows, first)
     difference = float(np.abs(said - ours).max())

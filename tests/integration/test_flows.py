@@ -137,6 +137,7 @@ def test_a_finished_run_carries_no_lease_tag(home: Path, client: SyncPrefectClie
     assert not [tag for tag in client.read_flow_run(run_id).tags if tag.startswith("lease:")]
 
 
+@pytest.mark.long
 def test_backfill_tells_each_venues_progress_and_asks_for_nothing_the_second_time(
     home: Path, client: SyncPrefectClient
 ) -> None:
@@ -159,6 +160,7 @@ def test_backfill_tells_each_venues_progress_and_asks_for_nothing_the_second_tim
     assert counts(home) == before
 
 
+@pytest.mark.long
 def test_refill_asks_for_the_holes_in_what_is_there(home: Path) -> None:
     backfill(date(2025, 6, 20), date(2025, 6, 22), SMALL, None, str(home), AS_OF)
     report = refill(None, None, SMALL, None, str(home), AS_OF, venues=("bybit",), tables=("ohlcv",), layer="raw")

@@ -21,6 +21,8 @@ from oihedge.forecast.segments import Batch
 from oihedge.forecast.shared import contexts, forward_shared
 
 Tensor = torch.Tensor
+WORTH_SPLITTING = 16
+"""Windows from which on a forecast is shared among threads: below, starting and joining them takes longer."""
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -87,8 +89,10 @@ def predict_in_parallel(network: Any, batches: Sequence[Batch], workers: int, *,
         with torch.inference_mode():
             return torch.stack(_said(folded, contexts(folded, part.segments, drop), part, drop), dim=1)
 
-    cut = [batch.part(*span) for batch in batches for span in _bounds(len(batch.segments.offsets), workers)]
-    return spread(one, cut, workers)
+    few = sum(batch.segments.offsets.numel() for batch in batches) < WORTH_SPLITTING
+    parts = 1 if few else workers
+    cut = [batch.part(*span) for batch in batches for span in _bounds(len(batch.segments.offsets), parts)]
+    return spread(one, cut, parts)
 
 
 def _bounds(segments: int, parts: int) -> list[tuple[int, int]]:

@@ -146,9 +146,7 @@ INPUTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate])
-@given(INPUTS, SHAPES, st.booleans(), st.integers(0, 3), st.sampled_from([1, 2]))
-def test_forecasts_and_gradients_are_the_stock_networks(inputs, shape, compiled, seed, workers):
+def same_as_stock(inputs, shape, compiled, seed, workers):
     data = dataset(**inputs)
     assert why_not_shared(data) is None
     model = network(data, seed, **shape)
@@ -162,6 +160,23 @@ def test_forecasts_and_gradients_are_the_stock_networks(inputs, shape, compiled,
     worst = max(float((their_gradients[n].double() - true_gradients[n]).abs().max()) for n in their_gradients)
     for name, gradient in mine_gradients.items():
         assert (gradient.double() - true_gradients[name]).abs().max() <= 8 * worst + 1e-6, name
+
+
+ANYTHING = (INPUTS, SHAPES, st.booleans(), st.integers(0, 3), st.sampled_from([1, 2]))
+BRIEF = {"deadline": None, "phases": [Phase.explicit, Phase.generate]}
+
+
+@settings(max_examples=5, **BRIEF)
+@given(*ANYTHING)
+def test_forecasts_and_gradients_are_the_stock_networks(inputs, shape, compiled, seed, workers):
+    same_as_stock(inputs, shape, compiled, seed, workers)
+
+
+@pytest.mark.long
+@settings(max_examples=60, **BRIEF)
+@given(*ANYTHING)
+def test_forecasts_and_gradients_are_the_stock_networks_sixty_times(inputs, shape, compiled, seed, workers):
+    same_as_stock(inputs, shape, compiled, seed, workers)
 
 
 def as_near(mine, theirs, truth) -> bool:
