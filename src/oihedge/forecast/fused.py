@@ -112,7 +112,7 @@ def lstm(
     return out, hidden[0], cell[0]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool, drop: Dropper) -> tuple[Tensor, Tensor]:
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool, drop: Dropper) -> Tensor:
     """Weigh the values of a window's hours by softmax(query . key), head by head.
 
     Args:
@@ -124,7 +124,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool, 
         drop: whether to use the compiled loop.
 
     Returns:
-        (windows, heads, ahead, channels), and the weights (windows, heads, ahead, steps).
+        (windows, heads, ahead, channels).
     """
     if drop.fits(query):
         return applied(_Attend, query, key, value, heads, causal)  # type: ignore[no-any-return]
@@ -137,7 +137,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool, 
         scores = scores.masked_fill(later, -torch.inf)
     attention = functional.softmax(scores, dim=-1)
     said = attention.reshape(windows, heads * ahead, steps) @ value
-    return said.view(windows, heads, ahead, -1), attention
+    return said.view(windows, heads, ahead, -1)
 
 
 def applied(function: Any, *arguments: Any) -> Any:
@@ -210,19 +210,18 @@ class _GluAddNorm(torch.autograd.Function):
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> Tensor:
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         windows, ahead, _ = query.shape
         attention = query.new_empty(windows, heads, ahead, key.shape[1])
         out = query.new_empty(windows, heads, ahead, value.shape[2])
         attend_forward(*_arrays(query, key, value), causal, *_arrays(attention, out))
-        ctx.mark_non_differentiable(attention)
         ctx.save_for_backward(query, key, value, attention)
         ctx.causal = causal
-        return out, attention
+        return out
 
     @staticmethod
-    def backward(ctx: Any, d_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, attention = ctx.saved_tensors
         grads = [torch.empty_like(one) for one in (query, key, value)]
         attend_backward(*_arrays(d_out.contiguous(), query, key, value), ctx.causal, *_arrays(attention, *grads))

@@ -102,7 +102,7 @@ def _bounds(segments: int, parts: int) -> list[tuple[int, int]]:
 
 
 def _said(folded: Folded, context: Mapping[str, Tensor], part: Batch, drop: Dropper) -> list[Tensor]:
-    network, said = folded.network, forward_shared(folded, context, part.segments, drop).prediction
+    network, said = folded.network, forward_shared(folded, context, part.segments, drop)
     if not part.scales:
         return said
     scales = list(part.scales) if network.n_targets > 1 else part.scales[0]

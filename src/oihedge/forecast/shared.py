@@ -41,20 +41,6 @@ class Segments:
         )
 
 
-@dataclass(frozen=True)
-class Shared:
-    """What the network says of every window, segment by segment: per target (windows, horizon, outputs).
-
-    `attention` (windows, horizon, heads, encoder + horizon); `past`, `ahead` the variables' weights per row
-    (segments, rows, variables).
-    """
-
-    prediction: list[Tensor]
-    attention: Tensor
-    past: Tensor
-    ahead: Tensor
-
-
 def contexts(folded: Folded, x: Segments, drop: Dropper) -> dict[str, Tensor]:
     """Return what the series' static variables say, per segment: of the choice, the LSTM's start and the enrichment."""
     network = folded.network
@@ -73,7 +59,7 @@ def contexts(folded: Folded, x: Segments, drop: Dropper) -> dict[str, Tensor]:
     return said
 
 
-def forward_shared(folded: Folded, said: Mapping[str, Tensor], x: Segments, drop: Dropper) -> Shared:
+def forward_shared(folded: Folded, said: Mapping[str, Tensor], x: Segments, drop: Dropper) -> list[Tensor]:
     """Predict what `TemporalFusionTransformer.forward` predicts, for every window of `x`.
 
     Args:
@@ -81,13 +67,16 @@ def forward_shared(folded: Folded, said: Mapping[str, Tensor], x: Segments, drop
         said: `contexts` of these segments.
         x: the windows.
         drop: how to drop, and whether to use the compiled loops.
+
+    Returns:
+        Per target (windows, horizon, outputs), segment by segment.
     """
     network, w = folded.network, folded.tensors
     encoder, horizon = x.encoder, x.horizon
     segments, windows = x.offsets.shape
     rows = x.reals.shape[1]
-    past, chosen_past = _select(folded.past, w, said, x, (0, rows - horizon), network, drop)
-    ahead, chosen_ahead = _select(folded.ahead, w, said, x, (encoder, rows), network, drop)
+    past = _select(folded.past, w, said, x, (0, rows - horizon), network, drop)
+    ahead = _select(folded.ahead, w, said, x, (encoder, rows), network, drop)
     of = torch.arange(segments).repeat_interleave(windows)
     begin_past = x.offsets.flatten() + of * (rows - horizon)
     begin_ahead = x.offsets.flatten() + of * (rows - encoder)
@@ -98,14 +87,13 @@ def forward_shared(folded: Folded, said: Mapping[str, Tensor], x: Segments, drop
     local_ahead = _gate_norm(w, "local", lstm_ahead, ahead.flatten(0, 1), drop, gate, begin_ahead)
     local = torch.cat([local_past, local_ahead], dim=1)
     rich = _residual(w, "rich", network.static_enrichment, local, said["enriching"][of][:, None], drop)
-    attended, attention = _attend(folded, rich, horizon, drop)
+    attended = _attend(folded, rich, horizon, drop)
     out = _gate_norm(w, "attended", attended, rich[:, encoder:], drop, network.post_attn_gate_norm.glu.dropout)
     out = _residual(w, "wise", network.pos_wise_ff, out, None, drop)
     out = _gate_norm(w, "before_out", out, local_ahead, drop, network.pre_output_gate_norm.glu.dropout)
     outputs = functional.linear(out, w["out.weight"], w["out.bias"])
     layers = network.output_layer if network.n_targets > 1 else [network.output_layer]
-    said_of = torch.split(outputs, [layer.out_features for layer in layers], dim=-1)
-    return Shared(list(said_of), attention, chosen_past, chosen_ahead)
+    return list(torch.split(outputs, [layer.out_features for layer in layers], dim=-1))
 
 
 def _static(network: Any, x: Segments, drop: Dropper) -> Tensor:
@@ -134,18 +122,16 @@ def _vectors(network: Any, x: Segments, names: Any, span: tuple[int, int]) -> di
 def _select(
     choice: Choice, w: Mapping[str, Tensor], said: Mapping[str, Tensor], x: Segments, span: tuple[int, int],
     network: Any, drop: Dropper,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Do what VariableSelectionNetwork.forward does, for rows [span): (segments, rows, hidden), and the weights."""
+) -> Tensor:  # fmt: skip
+    """Do what VariableSelectionNetwork.forward does, for rows [span): (segments, rows, hidden)."""
     lead, key = (len(x.offsets), span[1] - span[0]), choice.key
     vectors = _vectors(network, x, choice.others, span)
     others = {name: _scaled(choice.network, name, one) for name, one in vectors.items()}
     if len(choice.names) < 2:
         if not choice.names:
-            zeros = said["hidden"].new_zeros(*lead, said["hidden"].shape[-1])
-            return zeros, zeros[..., :0]
+            return said["hidden"].new_zeros(*lead, said["hidden"].shape[-1])
         (name,) = choice.names
-        out = _variable(choice.network.single_variable_grns[name], others[name], drop)
-        return out, out.new_ones(*lead, 1)
+        return _variable(choice.network.single_variable_grns[name], others[name], drop)
     columns = {name: i for i, name in enumerate(network.hparams.x_reals)}
     values = [
         x.reals[:, slice(*span), [columns[name] for name in names]].flatten(0, 1).t().contiguous()
@@ -166,7 +152,7 @@ def _select(
         parts.append(add_selected(gated, values[number], mine, w[f"{at}.line"], norm, eps, drop).view(*lead, -1))
     for name, one in others.items():
         parts.append(weights[..., place[name], None] * _variable(choice.network.single_variable_grns[name], one, drop))
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0), weights
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
 def _weigh(
@@ -208,15 +194,15 @@ def _recur(
     return out_past, out_ahead
 
 
-def _attend(folded: Folded, x: Tensor, horizon: int, drop: Dropper) -> tuple[Tensor, Tensor]:
+def _attend(folded: Folded, x: Tensor, horizon: int, drop: Dropper) -> Tensor:
     attn, w = folded.network.multihead_attn, folded.tensors
     query, key, value = (
         functional.linear(rows, w[f"attend.{name}.weight"], w[f"attend.{name}.bias"])
         for name, rows in (("query", x[:, x.shape[1] - horizon :]), ("key", x), ("value", x))
     )
-    head, attention = attend(query, key, value, attn.n_head, folded.network.hparams.causal_attention, drop)
+    head = attend(query, key, value, attn.n_head, folded.network.hparams.causal_attention, drop)
     out = functional.linear(drop(head, attn.dropout).mean(dim=1), w["attend.out"])
-    return drop(out, attn.dropout), attention.transpose(1, 2)
+    return drop(out, attn.dropout)
 
 
 def _residual(w: Mapping[str, Tensor], key: str, grn: Any, x: Tensor, context: Tensor | None, drop: Dropper) -> Tensor:

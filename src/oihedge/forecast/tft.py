@@ -45,6 +45,9 @@ class TftModel:
     facts: dict[str, Any] = field(default_factory=dict)
     kind: str = field(default="tft", init=False)
 
+    def __post_init__(self) -> None:
+        self.network.workers = self.threads
+
     def predict(self, features: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
         """Forecast; see `core.protocols.FittedModel.predict`.
 

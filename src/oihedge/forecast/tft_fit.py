@@ -17,12 +17,12 @@ from oihedge.forecast.network import Network, network_for, start_at, torch_threa
 from oihedge.forecast.panel import TARGETS, Floats, Ints, Mask, Roles
 from oihedge.forecast.scaling import Scalers, fit_scalers
 from oihedge.forecast.scenarios import Scenarios, fit_copula, probability_transform
-from oihedge.forecast.segments import Cover, Deck, Rows, evenly
+from oihedge.forecast.segments import Cover, Rows, evenly
 from oihedge.forecast.settings import Forecast
 from oihedge.forecast.tft import TftModel
 from oihedge.forecast.training import Trained, train
 from oihedge.forecast.unwind import unwind_labels
-from oihedge.forecast.windows import first_rows, window_dataset
+from oihedge.forecast.windows import first_rows, training_batches, window_dataset
 
 
 def fit_tft(blocks: Blocks, roles: Roles, settings: Forecast, report: EpochReporter) -> TftModel:
@@ -64,17 +64,15 @@ def _train(
     dataset = window_dataset(panel, roles.known, inputs, targets, learning, shape)
     network = network_for(dataset, settings)
     start_at(network, np.quantile(targets[learning], settings.quantiles, axis=0).T)
-    rows, first = Rows.of_dataset(dataset)
     held_back = Rows.of_panel(panel, inputs, shape, targets)
     validation = evenly(first_rows(blocks.validation_instants(), shape[0]), settings.validation_windows)
-    per = min(settings.segment_windows, settings.batch_size)
-    deck = Deck(
-        rows, first, segments=max(settings.batch_size // per, 1), windows=per, stride=settings.segment_stride_h,
+    deck = training_batches(
+        dataset, batch_size=settings.batch_size, windows=settings.segment_windows, stride=settings.segment_stride_h,
         steps=settings.max_steps_per_epoch, seed=settings.seed,
     )  # fmt: skip
     network.workers, network.seed = settings.threads, settings.seed
     trained = train(network, deck, Cover(held_back, validation), settings, report)
-    return network, trained, len(first)
+    return network, trained, len(dataset)
 
 
 def _event_score(blocks: Blocks, scalers: Scalers, label: Mask, settings: Forecast) -> EventScore:

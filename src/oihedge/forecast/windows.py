@@ -80,14 +80,17 @@ def why_not_shared(dataset: Any) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def training_batches(dataset: Any, *, batch_size: int, windows: int = 16, stride: int = 12, seed: int = 0) -> Any:
+def training_batches(
+    dataset: Any, *, batch_size: int, windows: int = 16, stride: int = 12, steps: int | None = None, seed: int = 0
+) -> Any:
     """Return shared batches of a TimeSeriesDataSet for `Network`, or its own loader, with a warning that says why.
 
     Args:
         dataset: the windows.
         batch_size: windows in a batch.
         windows: in a segment.
-        stride: steps between neighbouring windows of a segment.
+        stride: rows between neighbouring windows of a segment.
+        steps: shared batches in an epoch, at most; None for as many as hold every window.
         seed: of the order of the shared batches.
     """
     reason = why_not_shared(dataset)
@@ -96,4 +99,4 @@ def training_batches(dataset: Any, *, batch_size: int, windows: int = 16, stride
         return dataset.to_dataloader(train=True, batch_size=batch_size)
     rows, first = Rows.of_dataset(dataset)
     per = min(windows, batch_size)
-    return Deck(rows, first, segments=max(batch_size // per, 1), windows=per, stride=stride, steps=None, seed=seed)
+    return Deck(rows, first, segments=max(batch_size // per, 1), windows=per, stride=stride, steps=steps, seed=seed)

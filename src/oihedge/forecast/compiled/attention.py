@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from oihedge.forecast.compiled.maths import ONE, ZERO, Array, compiled, exp
+from oihedge.forecast.compiled.maths import ONE, ZERO, Array, compiled, exp, inlined
+
+
+@inlined
+def _turn(rows: Array, out: Array) -> None:
+    """Write the transpose of `rows` into `out`."""
+    for t in range(rows.shape[0]):
+        for c in range(rows.shape[1]):
+            out[c, t] = rows[t, c]
 
 
 @compiled
@@ -23,11 +31,8 @@ def attend_forward(query: Array, key: Array, value: Array, causal: bool, attenti
     size, channels = query.shape[2] // heads, value.shape[2]
     keys, values = np.empty((heads * size, steps), np.float32), np.empty((channels, steps), np.float32)
     for w in range(windows):
-        for t in range(steps):
-            for c in range(heads * size):
-                keys[c, t] = key[w, t, c]
-            for c in range(channels):
-                values[c, t] = value[w, t, c]
+        _turn(key[w], keys)
+        _turn(value[w], values)
         for i in range(heads):
             for d in range(ahead):
                 seen = steps - ahead + d if causal else steps
@@ -75,11 +80,8 @@ def attend_backward(
     d_keys, d_values = np.empty((heads * size, steps), np.float32), np.empty((channels, steps), np.float32)
     grad = np.empty(steps, np.float32)
     for w in range(windows):
-        for t in range(steps):
-            for c in range(heads * size):
-                keys[c, t] = key[w, t, c]
-            for c in range(channels):
-                values[c, t] = value[w, t, c]
+        _turn(key[w], keys)
+        _turn(value[w], values)
         d_keys[:], d_values[:] = ZERO, ZERO
         for i in range(heads):
             for d in range(ahead):
@@ -103,8 +105,5 @@ def attend_backward(
                         dq += grad[t] * k[t]
                         dk[t] += q * grad[t]
                     d_query[w, d, c] = dq
-        for t in range(steps):
-            for c in range(heads * size):
-                d_key[w, t, c] = d_keys[c, t]
-            for c in range(channels):
-                d_value[w, t, c] = d_values[c, t]
+        _turn(d_keys, d_key[w])
+        _turn(d_values, d_value[w])
