@@ -354,6 +354,27 @@ def test_our_fast_clock_takes_no_bar_that_is_still_open_at_the_venue(behind, cac
     assert fetched.rows["ohlcv"]["ts"].max().hour == last
 
 
+@pytest.mark.parametrize("date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Mon, 30 Jun 2025 13:00:00 GMT"])
+def test_a_venue_whose_clock_is_far_behind_is_a_failure_and_no_short_history(date, monkeypatch):
+    monkeypatch.setattr(live, "Series", lambda *given: Series(*given[:-1], real=True))
+    dated = Broken("/v5/", lambda body: Reply(body=body, headers={"Date": date}), times=999)
+    with pytest.raises(VenueError, match="no venue could be read") as caught:
+        read(dated)
+    assert "the venue's clock says" in str(caught.value)
+
+
+def test_a_venue_whose_clock_is_behind_still_gives_what_is_past_by_its_own(right, monkeypatch):
+    monkeypatch.setattr(live, "Series", lambda *given: Series(*given[:-1], real=True))
+    headers = {"Date": "Mon, 30 Jun 2025 13:00:00 GMT"}
+    dated = Broken("/v5/", lambda body: Reply(body=body, headers=headers), times=999)
+    end = datetime(2025, 6, 30, 12, tzinfo=UTC)
+    with LoopbackVenue(NOW_MS, dated) as loopback:
+        asked = {"start": START, "end": end, "now": NOW, "base_url": loopback.url, "tables": ["ohlcv"]}
+        fetched = fetch(market(BYBIT), **asked)
+    assert (fetched.failures, fetched.gaps) == ([], [])
+    assert fetched.rows["ohlcv"].equals(right.rows["ohlcv"].filter(pl.col("ts") < end))
+
+
 @pytest.mark.parametrize(("beside", "known"), [(59_000, 64), (-59_000, 5)])
 def test_a_payment_is_not_known_before_its_own_stamp(beside, known):
     def moved(answer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, time
@@ -14,8 +15,8 @@ from oihedge.jobs import ingest
 from oihedge.jobs.filling import work_through
 from oihedge.jobs.finished import finished_days, record
 from oihedge.jobs.opening import market_address, open_lake
-from oihedge.market.plan import Chunk, Plan, make_plan, require_known
-from oihedge.market.read import SENT_NOTHING, Fetched, Gap, fetch
+from oihedge.market.plan import DAY, Chunk, Plan, make_plan, require_known
+from oihedge.market.read import SENT_NOTHING, UNREADABLE, Fetched, Gap, fetch
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def carry_out(
     def land(chunk: Chunk, fetched: Fetched) -> int:
         rows = tally.add(ingest.store(lake, fetched, as_of), fetched)
         if remember:
-            record(lake, config, chunk.venue, _complete(chunk, fetched), chunk.days, as_of)
+            record(lake, config, chunk.venue, _complete(chunk, fetched), as_of)
         return rows
 
     stopped = work_through(chunks, ask, land, progress)
@@ -215,20 +216,22 @@ def as_text(gap: Gap) -> dict[str, Any]:
     return {**asdict(gap), "start": str(gap.start), "end": str(gap.end)}
 
 
-def _complete(chunk: Chunk, fetched: Fetched) -> list[str]:
-    """The chunk's tables of which every series came; open interest may stand on the bars that did not.
+def _complete(chunk: Chunk, fetched: Fetched) -> dict[str, list[datetime]]:
+    """The days of each of the chunk's tables of which every series came; open interest may stand on bars that did not.
 
-    A series of which nothing came at all counts as not come: a venue under maintenance may answer like that.
+    A series of which nothing came at all counts as not come: a venue under maintenance may answer like that. So does a
+    day of which a row could not be read: the venue has it, and may send it right the next time.
     """
     failed = {name for name in chunk.tables if any(f"{chunk.venue.id} {name} " in line for line in fetched.failures)}
     if fetched.failures and not failed:
-        return []
-    failed |= {
-        gap.table
-        for gap in fetched.gaps
-        if gap.why == SENT_NOTHING and gap.start <= chunk.start and gap.end >= chunk.end
-    }
-    return [name for name in chunk.tables if name not in failed and not (name == "open_interest" and "ohlcv" in failed)]
+        return {}
+    lost = defaultdict[str, set[datetime]](set, {name: set(chunk.days) for name in failed})
+    for gap in fetched.gaps:
+        silent = gap.why == SENT_NOTHING and gap.start <= chunk.start and gap.end >= chunk.end
+        if silent or gap.why == UNREADABLE:
+            lost[gap.table].update(day for day in chunk.days if day < gap.end and gap.start < day + DAY)
+    lost["open_interest"] |= lost["ohlcv"]
+    return {name: [day for day in chunk.days if day not in lost[name]] for name in chunk.tables}
 
 
 def _require_days(start: datetime, end: datetime, as_of: datetime) -> None:

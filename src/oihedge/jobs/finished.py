@@ -6,7 +6,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -15,7 +15,7 @@ from oihedge.config import Config
 from oihedge.core.hashing import digest
 from oihedge.core.tables import BACKFILLED
 from oihedge.lake.store import Lake
-from oihedge.market.plan import Done
+from oihedge.market.plan import DAY, Done
 from oihedge.market.settings import Venue
 
 SETTLED = timedelta(hours=2)
@@ -29,8 +29,8 @@ def fingerprint(config: Config, venue: Venue) -> str:
     return digest([venue.model_dump(mode="json", exclude={"taker_fee"}), bars, simulator])
 
 
-def finished_days(lake: Lake, config: Config, start: datetime, end: datetime) -> set[Done]:
-    """Return the days in [start, end) that backfills of these settings have finished."""
+def finished_days(lake: Lake, config: Config, start: datetime | None, end: datetime) -> set[Done]:
+    """Return the days in [start, end), or all before `end`, that backfills of these settings have finished."""
     prints = {(venue.id, venue.kind): fingerprint(config, venue) for venue in config.market.venues}
     rows = lake.read("derived", BACKFILLED.name, start=start, end=end).collect()
     return {
@@ -40,13 +40,18 @@ def finished_days(lake: Lake, config: Config, start: datetime, end: datetime) ->
     }
 
 
-def record(
-    lake: Lake, config: Config, venue: Venue, tables: Collection[str], days: Collection[datetime], as_of: datetime
-) -> None:
-    """Write down that `days` of these tables are done; to be called once their rows are in the lake."""
-    settled = [day for day in days if day + timedelta(days=1) + SETTLED <= as_of]
+def finished_until(lake: Lake, config: Config, as_of: datetime) -> dict[tuple[str, str, str], datetime]:
+    """Return where the last finished day of each venue, kind and table ends that is over at `as_of`."""
+    ends: dict[tuple[str, str, str], datetime] = {}
+    for venue, kind, table, day in finished_days(lake, config, None, as_of - DAY):
+        ends[venue, kind, table] = max(day + DAY, ends.get((venue, kind, table), day))
+    return ends
+
+
+def record(lake: Lake, config: Config, venue: Venue, days: Mapping[str, Collection[datetime]], as_of: datetime) -> None:
+    """Write down which `days` of each table are done; to be called once their rows are in the lake."""
     mine = (fingerprint(config, venue), venue.id, venue.kind)
-    keys = [(*mine, name, day) for name in tables for day in settled]
+    keys = [(*mine, name, day) for name, done in days.items() for day in done if day + DAY + SETTLED <= as_of]
     schema = {name: BACKFILLED.columns[name] for name in BACKFILLED.key}
     rows = pl.DataFrame(keys, schema=schema, orient="row").with_columns(available_at=pl.lit(as_of))
     lake.append("derived", BACKFILLED.name, rows, now=as_of)

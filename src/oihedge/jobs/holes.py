@@ -153,8 +153,11 @@ def _absent(have: pl.Series, begin: datetime, until: datetime, step: timedelta) 
 
 
 def _skipped_payments(have: pl.DataFrame, begin: datetime, until: datetime) -> pl.DataFrame:
-    """Payments that must have been between two that are further apart than the interval they pay for."""
-    spaced = have.with_columns(step=pl.duration(minutes=pl.col("interval_h") * 60), before=pl.col("ts").shift(1))
+    """Payments that must have been where two, or the last and `until`, are further apart than their interval."""
+    last = have.tail(1).with_columns(ts=pl.lit(until, UTC_TIME))
+    spaced = pl.concat([have, last]).with_columns(
+        step=pl.duration(minutes=pl.col("interval_h") * 60), before=pl.col("ts").shift(1)
+    )
     lost = spaced.filter(pl.col("ts") - pl.col("before") > pl.col("step"))
     spans = [_grid(before + step, at, step) for at, step, before in lost.select("ts", "step", "before").iter_rows()]
     every = pl.concat([_NOTHING, *spans])

@@ -124,20 +124,21 @@ def _seen(lake: Lake, fetched: FetchedSource, as_of: datetime) -> pl.DataFrame:
     """Let a day that a series brings for the first time be known from when we saw it, where that is telling.
 
     It is where we follow the source: the day is fresh, or was due and not there when the source was last heard (at
-    least at the newest ingested_at of its rows). A first fetch, and days missed in a long pause, take the day as
-    published on time.
+    least at the newest ingested_at of its rows), be it after the series' last day or one that it had left out. A first
+    fetch, days before the series' first, and days missed in a long pause take the day as published on time.
     """
     by = ["asset", "metric"]
     mine = lake.rows("raw", fetched.table).filter(pl.col("source") == fetched.source)
     heard = mine.select(pl.col("ingested_at").max()).collect().item()
     if heard is None:
         return fetched.rows
-    last = mine.group_by(by).agg(last=pl.col("ts").max()).collect()
-    joined = fetched.rows.join(last, on=by, how="left", maintain_order="left")
-    due = pl.col("available_at")
-    seen = (pl.col("ts") > pl.col("last")) & ((due <= heard) | (due >= as_of - FRESH))
-    known = pl.when(seen).then(pl.lit(as_of, dtype=UTC_TIME)).otherwise("available_at")
-    return joined.with_columns(available_at=known).drop("last")
+    first = mine.group_by(by).agg(first=pl.col("ts").min()).collect()
+    held = mine.select(*by, "ts", held=True).unique().collect()
+    joined = fetched.rows.join(first, on=by, how="left", maintain_order="left")
+    joined = joined.join(held, on=[*by, "ts"], how="left", maintain_order="left")
+    due, new = pl.col("available_at"), pl.col("held").is_null() & (pl.col("ts") > pl.col("first"))
+    known = pl.when(new & ((due <= heard) | (due >= as_of - FRESH))).then(pl.lit(as_of, dtype=UTC_TIME)).otherwise(due)
+    return joined.with_columns(available_at=known).drop("first", "held")
 
 
 def _store_events(lake: Lake, events: pl.DataFrame, as_of: datetime) -> dict[str, Any]:

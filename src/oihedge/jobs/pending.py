@@ -64,6 +64,12 @@ def pending_rows(lake: Lake, spec: Table, start: datetime, end: datetime) -> tup
     return pending, raw.join(known, on=identity, how="semi", nulls_equal=True)
 
 
+def released(lake: Lake, spec: Table, start: datetime, end: datetime) -> pl.DataFrame:
+    """Return the quarantine rows with start <= ts < end that were let go, whether they are in validated/ yet or not."""
+    within = (pl.col("ts") >= start) & (pl.col("ts") < end)
+    return _held(lake, spec).filter(within, pl.col("released_at").is_not_null()).collect()
+
+
 def around(
     lake: Lake, spec: Table, pending: pl.DataFrame, settled: pl.DataFrame, start: datetime
 ) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -12,7 +12,7 @@ import polars as pl
 from oihedge.config import Config
 from oihedge.core.clock import iso
 from oihedge.core.errors import ConfigError, DataError
-from oihedge.core.tables import RAW_TABLES
+from oihedge.core.tables import RAW_TABLES, UTC_TIME
 from oihedge.core.tables import table as table_named
 from oihedge.jobs.opening import open_lake
 from oihedge.lake.store import Lake
@@ -153,8 +153,8 @@ def release_several(
 def release(config: Config, key: str, *, as_of: datetime, reason: str = "") -> Release:
     """Let one row go to validated/, known from `as_of` on and not before; the same key again changes nothing.
 
-    The validated row is written before the quarantine row's revision that says so: killed between them, the same
-    command completes it.
+    The quarantine row's revision that says so is written before the validated row: killed between them, the same
+    command or the next validation completes it.
 
     Args:
         config: settings.
@@ -171,15 +171,34 @@ def release(config: Config, key: str, *, as_of: datetime, reason: str = "") -> R
     first = held.row(0, named=True)
     told = (key, first["table"], first["source_key"], "; ".join(held["reason"].unique().sort()))
     if first["released_at"] is not None:
-        return Release(*told, released=False, available_at=first["released_at"])
+        return Release(*told, released=admit(lake, first["table"], held) > 0, available_at=first["released_at"])
     _refuse_if_impossible(held)
     row = row_of(first["table"], first["payload"])
     _refuse_if_outdated(lake, first["table"], row)
     now = max(as_of, *(row[stamp].item() for stamp in ("available_at", "ingested_at") if row[stamp].item()))
-    lake.append("validated", first["table"], row.drop("ingested_at").with_columns(available_at=pl.lit(now)), now=now)
-    said = {"released_at": pl.lit(now), "release_reason": pl.lit(reason or None, pl.String())}
-    lake.append("derived", "quarantine", held.drop("ingested_at").with_columns(**said), now=now)
+    said = {"released_at": pl.lit(now, UTC_TIME), "release_reason": pl.lit(reason or None, pl.String())}
+    let_go = held.with_columns(**said)
+    lake.append("derived", "quarantine", let_go.drop("ingested_at"), now=now)
+    admit(lake, first["table"], let_go)
     return Release(*told, released=True, available_at=now)
+
+
+def admit(lake: Lake, table: str, held: pl.DataFrame) -> int:
+    """Put the released ones of a table's quarantine rows into validated/, and return how many were not there yet.
+
+    Each is written as of its release, whenever this runs: one that the venue has revised since stays revised.
+    """
+    let_go = held.drop_nulls("released_at").unique("source_key", maintain_order=True).sort("released_at", "source_key")
+    if let_go.is_empty():
+        return 0
+    rows = pl.concat([row_of(table, payload) for payload in let_go["payload"]])
+    rows = rows.drop("ingested_at").with_columns(available_at=let_go["released_at"])
+    there = lake.rows("validated", table).filter(pl.col("ts").is_between(rows["ts"].min(), rows["ts"].max()))
+    same = [*table_named(table).columns, "available_at"]
+    missing = rows.lazy().join(there, on=same, how="anti", nulls_equal=True, maintain_order="left").collect()
+    return sum(
+        lake.append("validated", table, row, now=row["available_at"].item()).added for row in missing.iter_slices(1)
+    )
 
 
 def _held(lake: Lake, key: str) -> pl.DataFrame:

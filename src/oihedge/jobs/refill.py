@@ -17,6 +17,7 @@ from oihedge.core.protocols import Progress, silent
 from oihedge.core.tables import table
 from oihedge.jobs import ingest
 from oihedge.jobs.backfill import as_text, carry_out, joined, require_venues
+from oihedge.jobs.finished import finished_until
 from oihedge.jobs.holes import GRIDDED, Hole, Line, floor, holes, series_of, step_of, tracked_series
 from oihedge.jobs.opening import market_address, open_lake
 from oihedge.lake.store import Lake
@@ -123,7 +124,8 @@ def plan(
         config: settings.
         as_of: the instant at which the venues are asked.
         start: where to begin; None: at each series' first row.
-        end: where to end, excluded; None: at each series' last row.
+        end: where to end, excluded; None: at each series' last row, or with the last day of its table that a backfill
+            has finished.
         layer: validated, or raw.
         venues: ids of the venues wanted; empty for all.
         tables: tables wanted; empty for all that these settings track.
@@ -140,9 +142,11 @@ def plan(
         raise ConfigError("backfill reaches into the future", expected=f"an end by {as_of:%F}", got=f"{end:%F}")
     require_venues(config, venues, tables)
     lake, wanted = open_lake(config), tables or ingest.tracked_tables(config.market)
+    done = finished_until(lake, config, as_of)
     findings = sorted(
-        (one for venue in config.market.venues if not venues or venue.id in venues
-         for name in wanted for one in _of_venue(lake, config, venue, name, (layer, start, end), as_of)),
+        (one for venue in config.market.venues if not venues or venue.id in venues for name in wanted
+         for one in _of_venue(lake, config, venue, name, (layer, start, end),
+                              as_of, done.get((venue.id, venue.kind, name)))),
         key=lambda one: (one.venue.id, one.venue.kind, one.hole.line.table, one.hole.start),
     )  # fmt: skip
     asked = list(_chunks(config, findings, as_of))
@@ -194,8 +198,9 @@ def _of_venue(
     name: str,
     where: tuple[str, datetime | None, datetime | None],
     as_of: datetime,
+    finished: datetime | None,
 ) -> Iterator[Finding]:
-    """The holes of one table of one venue, cut where the venue's reach begins."""
+    """The holes of one table of one venue, cut where the venue's reach begins; what is `finished` must be there."""
     layer, start, end = where
     gives = budget(config.market, venue, name, as_of)
     if gives is None or name not in GRIDDED:
@@ -209,7 +214,8 @@ def _of_venue(
     lines = [line for line in series_of(lake, layer, name) if line.key in every]
     oldest = gives.oldest if gives.sources else datetime.max.replace(tzinfo=UTC)
     for line in lines:
-        for hole in holes(lake, layer, line, start, end):
+        last = finished if finished and finished > line.last else None
+        for hole in holes(lake, layer, line, start, end or last):
             yield from _cut(venue, hole, oldest, why)
     if not gives.sources:  # what was never recorded of the present is no hole
         return

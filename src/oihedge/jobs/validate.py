@@ -15,6 +15,7 @@ from oihedge.config import Config
 from oihedge.core.tables import RAW_TABLES, Table
 from oihedge.jobs import pending as todo
 from oihedge.jobs.opening import open_lake
+from oihedge.jobs.quarantine import admit
 from oihedge.lake.store import Lake
 from oihedge.quality import feeds
 from oihedge.quality.fill import filled_rows
@@ -54,7 +55,7 @@ def run(config: Config, *, as_of: datetime, docs: bool = False) -> ValidateRepor
     """Judge every raw row that is neither validated nor quarantined yet.
 
     Quarantine is written before validated/, and both writes are idempotent: a run killed between them judges the same
-    rows again and ends with the same tables.
+    rows again and ends with the same tables. A release that was killed between them is completed.
 
     Args:
         config: settings.
@@ -69,6 +70,7 @@ def run(config: Config, *, as_of: datetime, docs: bool = False) -> ValidateRepor
         if not lake.exists("raw", spec.name):
             continue
         for start, end in todo.blocks(lake, spec):
+            admit(lake, spec.name, todo.released(lake, spec, start, end))
             pending, settled = todo.pending_rows(lake, spec, start, end)
             if pending.is_empty():
                 continue

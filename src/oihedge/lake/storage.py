@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from urllib.parse import unquote
 import polars as pl
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.table import Metadata
 from filelock import FileLock, Timeout
 
 from oihedge.core.errors import BusyError, ConfigError, DataError, OihedgeError, one_line
@@ -23,6 +25,7 @@ from oihedge.lake.settings import REMOTE, S3
 
 Layer = Literal["raw", "validated", "derived"]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
+_QUOTED = re.compile("%[0-9A-Fa-f]{2}")
 _INSTANTS = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
 _NUMBERS = ColumnProperties(dictionary_enabled=False)
 
@@ -42,11 +45,33 @@ class OutrunError(OihedgeError):
     """Another writer committed first: nothing was written, and what is new has to be found again."""
 
 
+class _Unfoldered(Metadata):
+    """What a table says of itself but for its folders.
+
+    Polars would take every NAME=VALUE of a file's whole address for a column, those above the table too; the month is
+    no column of ours, and which files hold an instant their statistics tell.
+    """
+
+    @property
+    def partition_columns(self) -> list[str]:
+        """Return none."""
+        return []
+
+
 class _Opened(DeltaTable):
-    """A Delta table whose local files are named as the file system names them: Delta quotes blanks as %20."""
+    """A Delta table as Polars can read it wherever it lies."""
+
+    @property
+    def parts(self) -> list[str]:
+        """The columns by which the table is laid out in folders."""
+        return super().metadata().partition_columns
+
+    def metadata(self) -> Metadata:
+        """Return the metadata without the folders."""
+        return _Unfoldered(self._table)
 
     def file_uris(self, *arguments: Any, **named: Any) -> list[str]:
-        """Return the addresses of the data files."""
+        """Return the addresses of the data files; local ones as the file system has them, where Delta quotes blanks."""
         uris = super().file_uris(*arguments, **named)
         return uris if self.table_uri.startswith(REMOTE) else [unquote(uri) for uri in uris]
 
@@ -60,6 +85,20 @@ class Storage:
     compact_after: int
     options: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse a folder that Delta would look for under another name.
+
+        Raises:
+            ConfigError: naming it.
+        """
+        if not self.remote and (quoted := _QUOTED.search(str(Path(self.root).absolute()))):
+            raise ConfigError(
+                f"the lake cannot lie in {self.root}",
+                expected="a path without % and two digits, which Delta takes for a quoted character",
+                got=quoted[0],
+                do="rename the folder, or set lake.root or --home to another",
+            )
+
     @property
     def remote(self) -> bool:
         """Whether the tables are on S3."""
@@ -69,7 +108,7 @@ class Storage:
         """Return the table's address; derived tables lie directly under the root."""
         return f"{self.root}/{table}" if layer == "derived" else f"{self.root}/{layer}/{table}"
 
-    def open(self, layer: Layer, table: str, version: int | None = None) -> DeltaTable | None:
+    def open(self, layer: Layer, table: str, version: int | None = None) -> _Opened | None:
         """Open a table at a version, or at its newest; None where there is no such table yet.
 
         Raises:
@@ -90,7 +129,7 @@ class Storage:
             raise self._unreadable(uri, error) from None
         raise DataError(f"lake table {uri} has no version {version}", expected=f"0 to {newest.version()}")
 
-    def scan(self, opened: DeltaTable) -> pl.LazyFrame:
+    def scan(self, opened: _Opened) -> pl.LazyFrame:
         """Return the rows of the opened version, lazily; predicates reach the files' statistics.
 
         Raises:
@@ -99,9 +138,9 @@ class Storage:
         if not self.remote:
             _require_whole(opened)
         rows = pl.scan_delta(opened)
-        return rows.drop(MONTH) if MONTH in opened.metadata().partition_columns else rows
+        return rows.drop(MONTH) if MONTH in opened.parts else rows
 
-    def write(self, layer: Layer, spec: Table, rows: pl.DataFrame, opened: DeltaTable | None) -> int:
+    def write(self, layer: Layer, spec: Table, rows: pl.DataFrame, opened: _Opened | None) -> int:
         """Append `rows` in one commit right after the version `opened`, and return the newest version.
 
         The first commit makes the table. An append that leaves many small files merges them; should that fail, the rows
@@ -113,7 +152,7 @@ class Storage:
         """
         uri = self.uri(layer, spec.name)
         before = -1 if opened is None else opened.version()
-        parts = parts_of(layer, spec) if opened is None else opened.metadata().partition_columns
+        parts = parts_of(layer, spec) if opened is None else opened.parts
         try:
             write_deltalake(
                 opened or uri,

@@ -56,7 +56,8 @@ class Lake:
             s3: how the store of an s3:// root is reached.
 
         Raises:
-            ConfigError: if the lake holds the other kind of market (the two are never mixed), or S3 cannot be reached.
+            ConfigError: if the lake holds the other kind of market (the two are never mixed), if S3 cannot be reached,
+                or for a folder that Delta would not find again (%XX in its path).
         """
         self.root, self.simulated = root, simulated
         self._storage = Storage(root, lock_timeout_s, compact_after_files, s3_options(s3) if s3 else {})

@@ -3,7 +3,8 @@
 Layout below a folder, as the public bucket has it (with or without its leading `data/`):
 `futures/um/daily/metrics/SYM`, `futures/um/{monthly,daily}/KIND/SYM/1h` with KIND one of klines, markPriceKlines,
 indexPriceKlines, premiumIndexKlines, `futures/um/monthly/fundingRate/SYM`, `spot/{monthly,daily}/klines/SYM/1h`. Every
-zip stands beside its `.CHECKSUM`; files get replaced at the source, so a zip without a matching one is refused.
+zip stands beside its `.CHECKSUM`; files get replaced at the source, so a zip without a matching one is refused. So is
+one whose content is not what its name says: another CSV, other columns, another symbol, other days or bars.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ _KLINES = (
     "taker_buy_volume", "taker_buy_quote_volume", "ignore",
 )  # fmt: skip
 _FUNDING = ("calc_time", "funding_interval_hours", "last_funding_rate")
+_USED = 7
+"""Of a file's columns, how many from the first are read."""
 _TABLES = ("ohlcv", "open_interest", "funding", "long_short")
 
 
@@ -205,10 +208,11 @@ def _read(
 
 def _metrics(files: Sequence[ArchiveFile], instrument: Instrument, delay: timedelta) -> dict[str, pl.DataFrame]:
     """Return hourly snapshots; blank values are missing rows, of a repeated instant the last counts."""
-    shifted = {file.path: file.since >= RELABELLED for file in files}
-    raw = read_zips([file.path for file in files], _METRICS)
-    time = raw.instants("create_time")
-    late = pl.Series(raw.per_row(lambda path: shifted[path]), dtype=pl.Boolean)
+    raw, told = _read_files(files, _METRICS)
+    raw.refuse("symbol", raw.frame["symbol"], raw.frame["symbol"].str.strip_chars() != told["symbol"], "the file's own")
+    # a day's labels are 00:05 to the next midnight, or since they moved 00:00 to 23:55; the oldest begin at 00:00 too
+    time = _within(raw, "create_time", told, METRICS_STEP)
+    late = told["since"] >= RELABELLED
     ts = pl.select(pl.when(late).then(time + METRICS_STEP).otherwise(time)).to_series().alias("ts")
     on_hour = ts == ts.dt.truncate("1h")
     interest = raw.numbers("sum_open_interest", "sum_open_interest_value").select(
@@ -224,6 +228,29 @@ def _metrics(files: Sequence[ArchiveFile], instrument: Instrument, delay: timede
     }
 
 
+def _read_files(files: Sequence[ArchiveFile], columns: Sequence[str]) -> tuple[Zipped, pl.DataFrame]:
+    """Return the rows of all files, and for each what its file's name says: number, symbol, since and until."""
+    raw = read_zips([file.path for file in files], columns, _USED)
+    told = pl.DataFrame(
+        {
+            "file": range(len(files)),
+            "symbol": [file.path.name.partition("-")[0] for file in files],
+            "since": [file.since for file in files],
+            "until": [file.until for file in files],
+        }
+    )
+    return raw, raw.per_row(told)
+
+
+def _within(raw: Zipped, name: str, told: pl.DataFrame, grace: timedelta = timedelta(0)) -> pl.Series:
+    """Return a time column, all of whose instants lie within their file's days, or by `grace` beside them."""
+    time = raw.instants(name)
+    days = told.select(pl.col("since", "until").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+    beside = (time < days["since"] - grace) | (time >= days["until"] + grace)
+    raw.refuse(name, raw.frame[name], beside, "a time within the days that the file's name tells")
+    return time
+
+
 def _crowd(raw: Zipped, ts: pl.Series, on_hour: pl.Series, instrument: Instrument, delay: timedelta) -> pl.DataFrame:
     ratios = raw.numbers(*_RATIOS.values()).select(ts, **_RATIOS).filter(on_hour)
     long = ratios.unpivot(index="ts", variable_name="measure", value_name="ratio").drop_nulls("ratio")
@@ -234,22 +261,36 @@ def _crowd(raw: Zipped, ts: pl.Series, on_hour: pl.Series, instrument: Instrumen
 
 def _klines(files: Sequence[ArchiveFile], instrument: Instrument, delay: timedelta, timeframe: str) -> pl.DataFrame:
     """Return bars; the index and the premium have no volume, for which the files say 0."""
-    raw = read_zips([file.path for file in files], _KLINES)
+    raw, told = _read_files(files, _KLINES)
+    ts = _within(raw, "open_time", told)
+    _refuse_other_bars(raw, told, ts, STEPS[timeframe])
     prices = raw.numbers("open", "high", "low", "close", "volume")
     if instrument.kind not in ("perp", "spot"):
         prices = prices.with_columns(volume=pl.lit(None, dtype=pl.Float64))
     if instrument.kind == "premium":
         prices = prices.with_columns(pl.col("open", "high", "low", "close") + 1.0)
-    frame = prices.with_columns(ts=raw.instants("open_time"))
+    frame = prices.with_columns(ts=ts)
     known = pl.col("ts") + STEPS[timeframe] + delay
     return bars_table(frame, instrument, delay, timeframe).with_columns(available_at=known)
 
 
+def _refuse_other_bars(raw: Zipped, told: pl.DataFrame, opened: pl.Series, step: timedelta) -> None:
+    """Refuse bars longer than `step`, and shorter ones of files where most are.
+
+    Some that were cut short there are: Binance closed them where it went down in 2018 (binance-public-data issue 77).
+    """
+    length = raw.instants("close_time") - opened
+    whole = length.is_between(step - timedelta(milliseconds=1), step, closed="left")
+    share = told.select("file", whole=whole).select(pl.col("whole").mean().over("file")).to_series()
+    wrong = (length < timedelta(0)) | (length >= step) | (~whole & (share < 0.5))
+    raw.refuse("close_time", raw.frame["close_time"], wrong, f"the end of a bar of {step}")
+
+
 def _funding(files: Sequence[ArchiveFile], instrument: Instrument, delay: timedelta) -> pl.DataFrame:
-    raw = read_zips([file.path for file in files], _FUNDING)
+    raw, told = _read_files(files, _FUNDING)
     numbers = raw.numbers("last_funding_rate", "funding_interval_hours")
     # payments carry some milliseconds beside their hour
-    time = raw.instants("calc_time")
+    time = _within(raw, "calc_time", told, timedelta(milliseconds=JITTER_MS))
     hour = time.dt.round("1h")
     far = (time - hour).abs() > timedelta(milliseconds=JITTER_MS)
     raw.refuse("calc_time", raw.frame["calc_time"], far, "a time within a minute of its hour")

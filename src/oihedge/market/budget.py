@@ -8,14 +8,13 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 
 from oihedge.core.clock import HOUR
+from oihedge.market.rows import AFTER, BEFORE
 from oihedge.market.settings import Market, Venue
 from oihedge.market.venues import STEPS, Offer, Reach, reach
 
 _PAST = ("history", "pages")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
-_CONTEXT = timedelta(hours=48)
-"""Payments are read from before the span, to know the interval of its first one."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,9 @@ class Source:
     step: timedelta
     pace_s: float
     now: datetime
-    context: timedelta = timedelta(0)
+    before: timedelta = timedelta(0)
+    after: timedelta = timedelta(0)
+    """What is read around a span besides, to understand its rows."""
     spare: int = 0
     """Rows that a window stays below the cap."""
 
@@ -48,8 +49,9 @@ class Source:
         begin = max(start, self.oldest)
         if begin >= end:
             return 0
-        until = self.now if self.offer.when == "pages" else end  # pages are counted from the newest
-        return ceil((until - begin + self.context) / (max(1, self.offer.cap - self.spare) * self.step))
+        # pages are counted from the newest
+        until = self.now if self.offer.when == "pages" else min(end + self.after, self.now)
+        return ceil((until - begin + self.before) / (max(1, self.offer.cap - self.spare) * self.step))
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _sources(settings: Market, venue: Venue, gives: Reach, table: str, now: date
             continue
         pace = _pace_s(settings, venue, gives, offer)
         if table == "funding":  # a full page could hide rows
-            yield Source(offer, gives.funding_h * HOUR, pace, now, _CONTEXT, spare=2)
+            yield Source(offer, gives.funding_h * HOUR, pace, now, BEFORE, AFTER, spare=2)
         elif table == "ohlcv":
             yield from (Source(offer, STEPS[timeframe], pace, now) for timeframe in settings.timeframes)
         else:

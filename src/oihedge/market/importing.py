@@ -22,6 +22,7 @@ Prices = Callable[[str, str], pl.DataFrame]
 _SYMBOL = r"^[A-Z0-9]+/[A-Z0-9]+(:[A-Z0-9]+)?$"
 _NAMES = {"venue": r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$", "symbol": _SYMBOL, "asset": r"^[A-Z0-9]{1,40}$"}
 _EXAMPLES = {"venue": "an id like binanceusdm", "symbol": "BTC/USDT:USDT or BTC/USDT", "asset": "BTC"}
+_FEW = 3
 _DEFAULT = {"spot": "{asset}/USDT"}
 
 
@@ -195,15 +196,24 @@ def _valued(rows: pl.DataFrame, spec: ImportSpec, prices: Prices | None, tell: T
         unpriced = rows.filter(pl.col("price").is_null())
         rows = rows.filter(pl.col("price").is_not_null())
         if rows.is_empty():
-            raise DataError(f"no bar of {of} opens at any ts of the open interest", do="import these bars first")
+            bars = _of_assets(of, unpriced)
+            raise DataError(f"no bar of {bars} opens at any ts of the open interest", do="import these bars first")
         if unpriced.height:
-            tell(f"{unpriced.height} rows of open interest in USD left out: no bar of {of} opens at their ts")
+            bars = _of_assets(of, unpriced)
+            tell(f"{unpriced.height} rows of open interest in USD left out: no bar of {bars} opens at their ts")
         source = _per_asset(rows, f"USD as sent; coins = USD / {price}, an approximation")
         return rows.with_columns(oi_base=pl.col("oi") / pl.col("price"), oi_usd="oi", unit_source=source)
     coins, sent = _coins(spec)
     told = f"{sent} as sent" + (f"; USD = coins x {price}, an approximation" if spec.price else "")
     rows = rows.with_columns(oi_base=coins, unit_source=_per_asset(rows, told))
     return rows.with_columns(oi_usd=pl.col("oi_base") * pl.col("price"))
+
+
+def _of_assets(text: str, rows: pl.DataFrame) -> str:
+    """Return `text` with the assets of `rows` in its {asset}: each of a few, the first of many."""
+    named = [text.replace("{asset}", asset) for asset in rows["asset"].unique().sort()]
+    named = list(dict.fromkeys(named))
+    return " or ".join(named) if len(named) <= _FEW else f"{named[0]} (nor of {len(named) - 1} more)"
 
 
 def _per_asset(rows: pl.DataFrame, text: str) -> pl.Series:

@@ -178,6 +178,12 @@ def _check_symbols(clients: Sequence[tuple[Venue, Any]]) -> None:
     for venue, client in clients:
         for asset, symbol in venue.symbols.items() if venue.kind != "option" else ():
             market = client.markets.get(symbol)
+            if market and market.get("inverse"):
+                raise ConfigError(
+                    f"market.venues {venue.id} ({venue.kind}): {symbol!r} is an inverse contract",
+                    expected="one that settles in the currency of its price: contracts here count coins",
+                    do="correct the symbol in conf/market",
+                )
             if market is None or not market["swap" if venue.kind == "perp" else "spot"] or market["base"] != asset:
                 near = get_close_matches(symbol, client.markets, n=3, cutoff=0.4)
                 wrong.append((f"market.venues {venue.id} ({venue.kind}): {asset} has no market {symbol!r}", near))

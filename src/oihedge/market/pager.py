@@ -7,6 +7,7 @@ request has an explicit since and until and never spans more rows than the venue
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -128,7 +129,7 @@ async def read_numbered(ask: Callable[[int], Awaitable[Answer]], calls: Calls, s
         ccxt.BadResponse: as `read_events`, or when the pages do not go further back.
     """
     found: list[Answer] = []
-    oldest = until + EMPTY_MS
+    oldest = sys.maxsize
     for page in range(1, MOST_PAGES):
         rows = await at_last(calls, partial(_numbered, ask, page))
         if not rows.seen.size:

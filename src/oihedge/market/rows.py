@@ -19,6 +19,10 @@ COINS_ONLY = "coins as sent; no price for USD"
 JITTER_MS = 60_000
 """Payments are stamped up to some milliseconds beside their hour; anything further is another instant."""
 INTERVALS_H = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 24.0)
+BEFORE = timedelta(hours=48)
+"""Payments read before a span, to know the interval of its first one."""
+AFTER = timedelta(hours=INTERVALS_H[-1])
+"""Payments read after a span, since the interval of its last one shows only with the one that follows."""
 
 
 def from_ms(column: str) -> pl.Expr:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import ccxt
 import polars as pl
 
 from oihedge.core.types import Instrument
@@ -81,16 +82,22 @@ class Series:
         told = [(span, SENT_NOTHING) for span in page.missing] + [(span, UNREADABLE) for span in page.unread]
         return [self.gap(name, instant(span.since), instant(span.until), why) for span, why in told]
 
-    def until(self, known_after: timedelta) -> datetime:
+    def until(self, known_after: timedelta, beyond: timedelta = timedelta(0)) -> datetime:
         """Return the end, excluded, of instants whose rows are known by now, `known_after` them.
 
-        By the venue's own clock they must be over too, be it without the delay: ours may be fast, and a bar that is
-        still open would pass for a complete one.
+        It is at most `beyond` the span's end. By the venue's own clock the instants must be over too, be it without the
+        delay: ours may be fast, and a bar that is still open would pass for a complete one.
+
+        Raises:
+            ccxt.BadResponse: where that would cut off more than two clocks may differ by, since rows would be lost.
         """
-        ends = [self.end, self.now - known_after + timedelta(microseconds=1)]
-        if self.real and self.client.served_at is not None:
-            ends.append(self.client.served_at - (known_after - self.delay) + timedelta(microseconds=1))
-        return min(ends)
+        end = min(self.end + beyond, self.now - known_after + timedelta(microseconds=1))
+        if not self.real or self.client.served_at is None:
+            return end
+        over: datetime = self.client.served_at - (known_after - self.delay) + timedelta(microseconds=1)
+        if over < end and (why := self.skew(0)):
+            raise ccxt.BadResponse(why)
+        return min(end, over)
 
     def within(self, name: str, table: str, since: datetime, timeframe: str = "1h") -> tuple[datetime, list[Gap]]:
         """Return where the venue's history begins if that is after `since`, and the gap that this leaves."""

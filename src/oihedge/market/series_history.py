@@ -22,6 +22,8 @@ from oihedge.market.pager import (
 )
 from oihedge.market.read import Gap
 from oihedge.market.rows import (
+    AFTER,
+    BEFORE,
     bars_table,
     finished,
     from_ms,
@@ -34,8 +36,6 @@ from oihedge.market.series import HOUR, Read, Series, ceiling, framed, ms
 from oihedge.market.units import converted
 from oihedge.market.venues import STEPS, Unit, table_of
 
-CONTEXT = timedelta(hours=48)
-"""Payments read before the span, to know the interval of its first one."""
 KINDS = {"ohlcv": "trade", "mark": "mark", "index": "index"}
 
 
@@ -111,8 +111,8 @@ async def read_volatility(series: Series, since: datetime) -> Read:
 
 async def read_funding(series: Series, since: datetime) -> Read:
     """Read funding payments with since <= ts < end, each with the interval that it pays for."""
-    begin, gaps = series.within("funding", "funding", ceiling(since - CONTEXT))
-    page = await _payments(series, ms(begin), ms(series.until(series.delay)))
+    begin, gaps = series.within("funding", "funding", ceiling(since - BEFORE))
+    page = await _payments(series, ms(begin), ms(series.until(series.delay, AFTER)))
     frame, limits = framed(page.rows, ("rate", "paid_at")), series.reach
     frame = frame.with_columns(paid_at=from_ms("paid_at"))
     if limits.funding_fixed:
@@ -120,12 +120,16 @@ async def read_funding(series: Series, since: datetime) -> Read:
     else:
         frame = with_intervals(frame, _declared_hours(series))
     rows = funding_table(frame, series.instrument, series.delay)
-    rows = rows.filter(pl.col("ts") >= since, pl.col("available_at") <= series.now)
-    return rows, _after(gaps + series.gaps("funding", page), since)
+    rows = rows.filter(pl.col("ts") >= since, pl.col("ts") < series.end, pl.col("available_at") <= series.now)
+    return rows, _within(gaps + series.gaps("funding", page), since, series.end)
 
 
-def _after(gaps: list[Gap], since: datetime) -> list[Gap]:
-    return [replace(gap, start=max(gap.start, since)) for gap in gaps if gap.end > since]
+def _within(gaps: list[Gap], since: datetime, end: datetime) -> list[Gap]:
+    return [
+        replace(gap, start=max(gap.start, since), end=min(gap.end, end))
+        for gap in gaps
+        if gap.end > since and gap.start < end
+    ]
 
 
 async def _payments(series: Series, since: int, until: int) -> Page:

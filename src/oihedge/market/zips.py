@@ -8,11 +8,10 @@ import lzma
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import polars as pl
 
@@ -20,7 +19,6 @@ from oihedge.core.clock import EARLIEST, LATEST
 from oihedge.core.errors import DataError
 from oihedge.core.tables import UTC_TIME
 
-T = TypeVar("T")
 THREADS = 4
 _NO_VALUE = ("", "null", "NULL", "NaN", "nan", "None")
 
@@ -37,14 +35,10 @@ class Zipped:
         """Return the file that row number `row` came from."""
         return self.paths[bisect_right(self.first_rows, row) - 1]
 
-    def per_row(self, of: Callable[[Path], T]) -> list[T]:
-        """Return `of(file)` for every row."""
-        ends = [*self.first_rows[1:], self.frame.height]
-        return [
-            value
-            for path, begin, end in zip(self.paths, self.first_rows, ends, strict=True)
-            for value in [of(path)] * (end - begin)
-        ]
+    def per_row(self, told: pl.DataFrame) -> pl.DataFrame:
+        """Return, for every row, the row of `told` about its file; `told` has one row a file, in order."""
+        firsts = pl.Series(self.first_rows, dtype=pl.Int64)
+        return told[firsts.search_sorted(pl.int_range(self.frame.height, eager=True), "right") - 1]
 
     def numbers(self, *names: str) -> pl.DataFrame:
         """Return columns as floats; blanks are null.
@@ -102,18 +96,20 @@ _MOST_BYTES = 256 * 2**20
 """A month of 1-minute bars has 5 MB."""
 
 
-def read_zips(paths: Sequence[Path], columns: Sequence[str]) -> Zipped:
+def read_zips(paths: Sequence[Path], columns: Sequence[str], used: int) -> Zipped:
     """Verify and read zipped CSV files, with or without a header line, as text.
 
     Args:
-        paths: zips, each beside its `.CHECKSUM`.
-        columns: names of the columns, in order; a header line must agree on the first.
+        paths: zips, each beside its `.CHECKSUM`, each holding the CSV of its own name.
+        columns: names of the columns, in order.
+        used: on how many of them, from the first, a header line must agree; the others are called by several names.
 
     Raises:
-        DataError: naming the file that is unreadable, has no checksum or another one, or other columns.
+        DataError: naming the file that is unreadable, has no checksum or another one, holds another file, or has other
+            columns.
     """
     with ThreadPoolExecutor(THREADS) as pool:
-        bodies = list(pool.map(lambda path: _body(path, columns), paths))
+        bodies = list(pool.map(lambda path: _body(path, columns, used), paths))
     first_rows, rows = [], 0
     for body in bodies:
         first_rows.append(rows)
@@ -130,7 +126,7 @@ def read_zips(paths: Sequence[Path], columns: Sequence[str]) -> Zipped:
     return Zipped(frame, tuple(paths), tuple(first_rows))
 
 
-def _body(path: Path, columns: Sequence[str]) -> bytes:
+def _body(path: Path, columns: Sequence[str], used: int) -> bytes:
     """Return the verified CSV text without header and blank lines, ending in a newline."""
     try:
         data = path.read_bytes()
@@ -141,21 +137,26 @@ def _body(path: Path, columns: Sequence[str]) -> bytes:
                 raise DataError(
                     f"{path.name} is not an archive file", expected="one CSV in it", got=f"{len(names)} files"
                 )
+            if names[0] != f"{path.stem}.csv":
+                raise DataError(
+                    f"{path.name} holds another file", expected=f"{path.stem}.csv", got=repr(names[0][:80]),
+                    do="download it again",
+                )  # fmt: skip
             if archive.getinfo(names[0]).file_size > _MOST_BYTES:
                 raise DataError(f"{path.name} is no archive file", expected=f"at most {_MOST_BYTES} bytes of CSV")
             text = archive.read(names[0])
     except _DAMAGED as error:
         raise DataError(f"{path.name} cannot be read: {str(error)[:160]}", do="download it again") from None
-    return _plain(path.name, text, columns)
+    return _plain(path.name, text, columns, used)
 
 
-def _plain(name: str, text: bytes, columns: Sequence[str]) -> bytes:
+def _plain(name: str, text: bytes, columns: Sequence[str], used: int) -> bytes:
     text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").strip(b"\n")
     head, _, rest = text.partition(b"\n")
     if head[:1].isalpha() or head[:1] == b'"':
         titles = [title.strip().strip('"') for title in head.decode(errors="replace").split(",")]
-        if titles[0] != columns[0] or len(titles) != len(columns):
-            raise DataError(f"{name} has other columns", expected=", ".join(columns), got=", ".join(titles))
+        if titles[:used] != list(columns[:used]) or len(titles) != len(columns):
+            raise DataError(f"{name} has other columns", expected=", ".join(columns), got=", ".join(titles)[:240])
         text = rest
     while b"\n\n" in text:
         text = text.replace(b"\n\n", b"\n")

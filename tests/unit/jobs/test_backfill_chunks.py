@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
@@ -18,8 +19,10 @@ from oihedge.core.errors import ConfigError, VenueError
 from oihedge.core.tables import MARKET_TABLES, VENUE_TABLES
 from oihedge.jobs import backfill
 from oihedge.jobs.opening import open_lake
+from oihedge.market import live
 from oihedge.market.plan import make_plan
 from oihedge.market.read import Gap
+from oihedge.market.series import Series
 from oihedge.market.venues import REACH, reach
 
 NOW = datetime(2025, 7, 1, 0, 5, tzinfo=UTC)
@@ -137,6 +140,41 @@ def test_days_of_which_a_venue_sent_nothing_at_all_are_not_finished(tmp_path: Pa
         run(config, loopback.url)
     assert not backfill.plan(config, start=START, end=END, as_of=NOW).chunks
     assert stored(config)["ohlcv"].height == 2 * 24 * ((END - START) // DAY)
+
+
+def test_days_of_which_a_row_could_not_be_read_are_not_finished(tmp_path: Path) -> None:
+    def last_bars_blank(body: bytes) -> Reply:
+        answer = json.loads(body)
+        for row in answer["result"]["list"][:5]:
+            row[4] = ""
+        return Reply(body=json.dumps(answer).encode())
+
+    config = tracking(tmp_path, BYBIT, chunk_rows=10_000)
+    with LoopbackVenue(NOW_MS, Broken("/v5/market/kline", last_bars_blank, 10_000)) as loopback:
+        run(config, loopback.url)
+        (left,) = backfill.plan(config, start=START, end=END, as_of=NOW).chunks
+        assert (left.start, left.end, left.tables) == (END - DAY, END, ("ohlcv", "open_interest"))
+        loopback.broken.clear()
+        run(config, loopback.url)
+    assert not backfill.plan(config, start=START, end=END, as_of=NOW).chunks
+    assert stored(config)["ohlcv"].height == 2 * 24 * ((END - START) // DAY)
+
+
+@pytest.mark.parametrize("date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Sat, 07 Jun 2025 12:00:00 GMT"])
+def test_days_that_are_not_over_by_the_venues_clock_are_not_finished(
+    date: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "Series", lambda *given: Series(*given[:-1], real=True))
+    config = tracking(tmp_path, BYBIT)
+    stale = Broken("/v5/", lambda body: Reply(body=body, headers={"Date": date}), 10_000)
+    with LoopbackVenue(NOW_MS, stale) as loopback:
+        with pytest.raises(VenueError, match="the venue's clock says"):
+            run(config, loopback.url, END - DAY)
+        assert backfill.plan(config, start=END - DAY, end=END, as_of=NOW).finished == 0
+        loopback.broken.clear()
+        monkeypatch.undo()
+        run(config, loopback.url, END - DAY)
+    assert stored(config)["ohlcv"].height == 2 * 24
 
 
 def test_where_no_venue_can_be_read_it_fails_with_one_line(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_plan_says_which_days_are_finished(tmp_path: Path, capfd: pytest.Captu
     config = load(home=tmp_path)
     bybit = next(venue for venue in config.market.venues if venue.id == "bybit" and venue.kind == "spot")
     days = [datetime(2025, 5, day, tzinfo=UTC) for day in range(1, 11)]
-    finished.record(open_lake(config), config, bybit, ["ohlcv"], days, AS_OF)
+    finished.record(open_lake(config), config, bybit, {"ohlcv": days}, AS_OF)
     _, out, _ = printed("backfill", *DAYS, "--plan", "--venue", "bybit", home=tmp_path, capfd=capfd)
     assert "10 days of venues' tables were finished before and are skipped" in out
 

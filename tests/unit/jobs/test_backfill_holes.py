@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from fakes.loopback_venue import LoopbackVenue
+from fakes.loopback_venue import Broken, LoopbackVenue, Reply
 from fakes.market_settings import PERPS, market
 
 from oihedge.config import Config, load
@@ -99,6 +100,34 @@ def test_a_hole_beyond_the_venues_reach_is_left_to_archives_and_nobody_is_asked(
     ]
     assert sum("openInterestHist" in request for request in requests) == 1
     assert "only an archive" in planned.findings[0].why
+
+
+def test_rows_left_out_at_the_end_of_finished_days_are_a_hole_and_then_filled(config: Config) -> None:
+    def without_the_last(body: bytes) -> Reply:
+        answer = json.loads(body)
+        del answer["result"]["list"][:2]  # newest first
+        return Reply(body=json.dumps(answer).encode())
+
+    span, only = {"start": START, "end": START + 5 * DAY, "as_of": NOW}, {"venues": ("bybit",)}
+    broken = [Broken(where, without_the_last, 999) for where in ("market/kline", "funding/history")]
+    with LoopbackVenue(NOW_MS, *broken) as loopback:
+        chunks = backfill.plan(config, **span, **only).chunks
+        backfill.carry_out(config, chunks, as_of=NOW, url=loopback.url)
+    assert not backfill.plan(config, **span, **only).chunks
+    end = START + 5 * DAY
+    planned, _, _ = refilled(config, layer="raw", **only)
+    assert ("bybit", "ohlcv", end - 2 * HOUR, end, 2, "ask") in found(planned)
+    assert refill.plan(config, as_of=NOW, layer="raw", **only).findings == ()
+
+
+def test_payments_that_must_follow_the_last_one_are_a_hole(config: Config) -> None:
+    last = datetime(2025, 6, 10, 8, tzinfo=UTC)
+    keep(config, "raw", pl.col("ts") > last)
+    asked = {"layer": "raw", "venues": ("bybit",), "tables": ("funding",)}
+    assert refill.plan(config, as_of=NOW, **asked).findings == ()
+    planned, done, _ = refilled(config, end=last + DAY, **asked)
+    assert found(planned) == [("bybit", "funding", last + 8 * HOUR, last + DAY, 2, "ask")]
+    assert sum(row["added"] for row in done.rows()) == 2
 
 
 def test_rows_that_raw_has_and_validated_lacks_are_told_and_not_asked_for(config: Config) -> None:

@@ -196,7 +196,8 @@ def test_archive_files_are_remembered_with_the_rows_of_the_days_they_cover(tmp_p
     path.parent.mkdir(parents=True)
     stamps = [int((T0 + h * HOUR).timestamp() * 1000) for h in range(24)]
     with ZipFile(path, "w") as archive:
-        archive.writestr("bars.csv", "".join(f"{at},10,12,9,11,5,0,0,0,0,0,0\n" for at in stamps))
+        text = "".join(f"{at},10,12,9,11,5,{at + 3599999},0,0,0,0,0\n" for at in stamps)
+        archive.writestr(f"{path.stem}.csv", text)
     content = sha256(path.read_bytes()).hexdigest()
     path.with_name(f"{path.name}.CHECKSUM").write_text(f"{content}  {path.name}\n")
     told = ("--home", str(tmp_path), "--vision", str(tmp_path / "vision"), "--kinds", "klines", *SPAN, "--json")

@@ -111,6 +111,37 @@ def test_a_newest_day_that_an_earlier_run_should_have_found_is_known_from_now(tm
     assert dict(raw(told, "onchain").select("ts", "available_at").rows())[late] == late + 2 * DAY + timedelta(hours=1)
 
 
+def test_a_day_that_a_series_left_out_and_brings_later_is_known_from_then(tmp_path: Path) -> None:
+    late = T0 + DAY
+    runs = [(T0 + n * DAY, [T0 + k * DAY for k in range(n) if T0 + k * DAY != late or n == 9]) for n in range(2, 10)]
+    with WebService(*(chart(*days) for _, days in runs)) as service:
+        told = real(tmp_path, blockchain=service.url)
+        for now, _ in runs:
+            job.run(told, as_of=now + timedelta(hours=7), start=T0)
+    known = dict(raw(told, "onchain").select("ts", "available_at").rows())
+    assert known[late] == T0 + 9 * DAY + timedelta(hours=7)
+    assert late not in open_lake(told).read("raw", "onchain", as_of=T0 + 9 * DAY).collect()["ts"].to_list()
+
+
+def test_days_before_the_first_that_a_series_had_are_taken_as_published_on_time(tmp_path: Path) -> None:
+    days = [T0 + n * DAY for n in range(6)]
+    with WebService(chart(*days[3:]), chart(*days)) as service:
+        told = real(tmp_path, blockchain=service.url)
+        for now in (NOW, NOW + DAY):
+            job.run(told, as_of=now, start=T0)
+    known = dict(raw(told, "onchain").select("ts", "available_at").rows())
+    assert known[T0] == T0 + DAY + timedelta(hours=6)
+
+
+def test_what_a_source_sends_makes_no_long_failure(tmp_path: Path) -> None:
+    stranger = Reply({"data": [{"asset": "X" * 900_000, "time": "2024-01-02", "m": "1"}]})
+    with WebService(stranger) as odd, WebService(chart(T0)) as good:
+        report = job.run(real(tmp_path, coinmetrics=odd.url, blockchain=good.url), as_of=NOW, start=T0)
+    assert len(report.failures) == 1
+    assert "no field 'XXX" in report.failures[0]
+    assert len(report.failures[0]) < 400
+
+
 def test_a_source_that_fails_hinders_no_other(tmp_path: Path) -> None:
     with WebService(chart(T0)) as good, WebService(Reply(b"", 500)) as bad:
         told = real(tmp_path, blockchain=good.url, glassnode=bad.url)

@@ -13,8 +13,9 @@ from oihedge.cli import main
 from oihedge.config import Config, load
 from oihedge.core.errors import DataError
 from oihedge.core.tables import RAW_TABLES
-from oihedge.jobs import quarantine
+from oihedge.jobs import quarantine, validate
 from oihedge.jobs.opening import open_lake
+from oihedge.lake.store import Lake
 from oihedge.quality.quarantine import quarantine_rows
 from oihedge.quality.suites import JUDGEMENTS, rules
 
@@ -82,3 +83,63 @@ def test_rows_are_released_by_the_filters_of_the_list(config: Config, capfd: pyt
     assert json.loads(capfd.readouterr().out)["total"] == 1
     assert main(["quarantine", "release", *chosen, "price_jump", *told]) == 3
     assert "no quarantined row is chosen" in capfd.readouterr().err
+
+
+def paid(config: Config, hour: int, rate: float) -> None:
+    """Let the lake take one payment at its hour."""
+    ts = T0 + hour * HOUR
+    named = {"venue": "bybit", "symbol": "BTC/USDT:USDT", "asset": "BTC", "ts": ts, "rate": rate, "interval_h": 8.0}
+    rows = pl.DataFrame([{**named, "available_at": ts}])
+    open_lake(config).append("raw", "funding", rows, now=ts + HOUR)
+
+
+class Killed(BaseException):
+    pass
+
+
+def release_killed(config: Config, key: str, as_of: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Release a row in a process that dies between its two writes."""
+    write, done = Lake.append, []
+
+    def append(lake: Lake, layer, name, rows, *, now):
+        if done:
+            raise Killed
+        done.append(name)
+        return write(lake, layer, name, rows, now=now)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Lake, "append", append)
+        with pytest.raises(Killed):
+            quarantine.release(config, key, as_of=as_of)
+
+
+@pytest.mark.no_cover
+def test_a_release_killed_between_its_writes_is_completed_and_hides_no_later_row(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid(config, 0, 0.0001)
+    paid(config, 8, 0.2)
+    validate.run(config, as_of=T0 + 9 * HOUR)
+    (row,) = quarantine.listing(config, as_of=T0 + 10 * HOUR).rows
+    release_killed(config, row["key"], T0 + 10 * HOUR, monkeypatch)
+    paid(config, 16, 0.0002)
+    lake, at = open_lake(config), T0 + 17 * HOUR
+    (judged,) = validate.run(config, as_of=at).rows
+    assert (judged["checked"], judged["good"]) == (1, 1)
+    assert lake.read("validated", "funding").collect()["rate"].to_list() == [0.0001, 0.2, 0.0002]
+    assert lake.read("validated", "funding", as_of=T0 + 10 * HOUR).collect()["rate"].to_list() == [0.0001, 0.2]
+    versions = [lake.version("validated", "funding"), lake.version("derived", "quarantine")]
+    assert validate.run(config, as_of=at).rows == ()
+    again = quarantine.release(config, row["key"], as_of=at)
+    assert (again.released, again.available_at) == (False, T0 + 10 * HOUR)
+    assert [lake.version("validated", "funding"), lake.version("derived", "quarantine")] == versions
+
+
+def test_the_same_command_completes_a_release_that_was_killed(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    (key,) = hold(config, "price_jump")
+    release_killed(config, key, NOW, monkeypatch)
+    assert open_lake(config).read("validated", "ohlcv").collect().is_empty()
+    again = quarantine.release(config, key, as_of=NOW + HOUR)
+    assert (again.released, again.available_at) == (True, NOW)
+    assert open_lake(config).read("validated", "ohlcv").collect()["available_at"].to_list() == [NOW]
+    assert not quarantine.release(config, key, as_of=NOW + 2 * HOUR).released

@@ -13,7 +13,7 @@ from deltalake import write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oihedge.core.errors import DataError
+from oihedge.core.errors import ConfigError, DataError
 from oihedge.core.tables import OHLCV, RAW_TABLES, UTC_TIME, Table
 from oihedge.lake.layout import LARGE_TABLES, MONTH
 from oihedge.lake.settings import Lake as Settings
@@ -102,13 +102,20 @@ def test_a_full_folder_is_merged_by_the_append_that_fills_it_and_the_others_are_
     assert lake.read("raw", "ohlcv").collect()["close"].to_list() == [float(day) for day in range(16)]
 
 
-@pytest.mark.parametrize("folder", ["with a space", "ümläut", "a+b"])
+@pytest.mark.parametrize("folder", ["with a space", "ümläut", "a+b", "run=1", "month=1/x=2"])
 def test_a_lake_in_a_folder_of_any_name_is_written_read_and_tidied(tmp_path, folder):
     lake = Lake(tmp_path / folder, simulated=True)
     daily(lake, 3)
     assert lake.read("raw", "ohlcv", as_of=NOW).collect()["close"].to_list() == [0.0, 1.0, 2.0]
     assert lake.keep_up("raw", "ohlcv", keep=DAY, now=datetime.now(UTC)).files_after == 1
     assert lake.read("raw", "ohlcv", version=1).collect()["close"].to_list() == [0.0, 1.0]
+
+
+def test_a_folder_that_delta_would_not_find_again_is_refused_before_the_first_write(tmp_path):
+    with pytest.raises(ConfigError, match="got %20; rename the folder") as caught:
+        Lake(tmp_path / "a%20b" / "lake", simulated=True)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_upkeep_merges_each_folder_and_every_version_within_keep_reads_as_it_was(lake):

@@ -29,11 +29,11 @@ METRICS_PATH = "futures/um/daily/metrics/BTCUSDT/BTCUSDT-metrics-{}.zip"
 KLINES_PATH = "futures/um/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2025-03.zip"
 
 
-def put(root: Path, name: str, text: str, checksum: str | None = "right") -> Path:
+def put(root: Path, name: str, text: str, checksum: str | None = "right", inner: str | None = None) -> Path:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(path.stem + ".csv", text)
+        archive.writestr(inner or f"{path.stem}.csv", text)
     if checksum is not None:
         sha = hashlib.sha256(path.read_bytes()).hexdigest() if checksum == "right" else checksum
         path.with_name(path.name + ".CHECKSUM").write_text(f"{sha}  {path.name}\n")
@@ -46,9 +46,9 @@ def metrics_day(day: datetime, first_minute: int, *, value: str = "{}") -> str:
     return "".join(f"{at:%Y-%m-%d %H:%M:%S},BTCUSDT,{value.format(m)}.5,{m}00,1,1,1,1\n" for at, m in stamps)
 
 
-def kline(at: datetime, price: float, scale: int = 1000) -> str:
+def kline(at: datetime, price: float, scale: int = 1000, seconds: int = 3600) -> str:
     opened = int(at.timestamp() * scale)
-    return f"{opened},{price},{price + 2},{price - 2},{price + 1},7,{opened + 3600 * scale - 1},0,1,0,0,0\n"
+    return f"{opened},{price},{price + 2},{price - 2},{price + 1},7,{opened + seconds * scale - 1},0,1,0,0,0\n"
 
 
 def read(root: Path, start: datetime = DAY, days: int = 40, **more):
@@ -131,7 +131,7 @@ def test_every_kind_of_bars_is_read_when_asked_for(tmp_path, kind, row_kind, hea
 
 
 def test_minute_bars_are_known_a_minute_and_the_delay_after_their_open(tmp_path):
-    minutes = "".join(kline(DAY + timedelta(minutes=m), 100 + m) for m in range(3))
+    minutes = "".join(kline(DAY + timedelta(minutes=m), 100 + m, seconds=60) for m in range(3))
     put(tmp_path, KIND_PATH.format("daily", "klines", "1m", "1m", "-01"), minutes)
     put(tmp_path, KLINES_PATH, kline(DAY, 100))
     rows = read(tmp_path, timeframe="1m")["ohlcv"]
@@ -241,6 +241,58 @@ def test_a_bad_archive_is_one_line_that_names_its_file(tmp_path, text, checksum,
     assert "\n" not in str(caught.value)
 
 
+FUNDING_PATH = "futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2025-03.zip"
+HOUR = timedelta(hours=1)
+TITLES = "sum_open_interest,sum_open_interest_value"
+TURNED = METRICS.replace(TITLES, "sum_open_interest_value,sum_open_interest")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        (METRICS_PATH.format("2025-03-01"), TURNED + metrics_day(DAY, 5), "has other columns"),
+        (KLINES_PATH, KLINES.replace("high,low", "low,high") + kline(DAY, 100), "has other columns"),
+        (METRICS_PATH.format("2025-03-01"), GOOD.replace("04:00:00,BTC", "04:00:00,ETH"), "symbol; .* got 'ETHUSDT'"),
+        (METRICS_PATH.format("2025-03-01"), METRICS + metrics_day(DAY + HOUR, 5), "create_time; .* the file's name"),
+        (METRICS_PATH.format("2025-03-01"), METRICS + metrics_day(DAY - HOUR, 5), "create_time; .* the file's name"),
+        (KLINES_PATH, kline(DAY - HOUR, 2200) + kline(DAY, 100), "open_time; .* the file's name"),
+        (KLINES_PATH, kline(DAY, 100) + kline(datetime(2025, 4, 1, tzinfo=UTC), 2200), "open_time; .* the file's name"),
+        (FUNDING_PATH, FUNDING + f"{int((DAY - 8 * HOUR).timestamp())}000,8,0.0001\n", "calc_time; .* the file's name"),
+        (KLINES_PATH, "".join(kline(DAY + h * HOUR, 100, seconds=60) for h in range(5)), "a bar of 1:00:00"),
+        (KLINES_PATH, kline(DAY, 100) * 5 + kline(DAY + HOUR, 100, seconds=7200), "a bar of 1:00:00"),
+    ],
+)
+def test_a_file_whose_content_is_not_what_its_name_says_is_refused(tmp_path, name, text, says):
+    path = put(tmp_path, name, text)
+    with pytest.raises(DataError, match=rf"{path.name}.*{says}") as caught:
+        read(tmp_path, kinds=("metrics", "klines", "fundingRate"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_zip_that_holds_another_file_is_refused(tmp_path):
+    put(tmp_path, KLINES_PATH, kline(DAY, 100), inner="ETHUSDT-1m-2024-11.csv")
+    with pytest.raises(DataError, match=r"1h-2025-03\.zip holds another file; .* got 'ETHUSDT-1m-2024-11\.csv'"):
+        read(tmp_path)
+
+
+def test_titles_of_columns_that_are_not_read_may_differ(tmp_path):
+    put(tmp_path, KLINES_PATH, KLINES.replace("taker_buy_volume", "taker_buy_base_volume") + kline(DAY, 100))
+    assert read(tmp_path)["ohlcv"].height == 1
+
+
+def test_single_bars_that_an_outage_cut_short_do_not_spoil_their_file(tmp_path):
+    begin = datetime(2018, 1, 1, tzinfo=UTC)
+    text = "".join(kline(begin + h * HOUR, 100, seconds=14 if h == 3 else 3600) for h in range(24))
+    put(tmp_path, "spot/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2018-01.zip", text)
+    assert read(tmp_path, begin)["ohlcv"].height == 24
+
+
+def test_old_metrics_that_begin_at_midnight_and_an_empty_file_beside_them_are_read(tmp_path):
+    put(tmp_path, METRICS_PATH.format("2025-02-28"), METRICS)
+    put(tmp_path, METRICS_PATH.format("2025-03-01"), METRICS + metrics_day(DAY, 0))
+    assert read(tmp_path)["open_interest"]["ts"].to_list() == [DAY + h * HOUR for h in range(24)]
+
+
 def test_bytes_that_are_no_zip_are_named(tmp_path):
     path = put(tmp_path, KLINES_PATH, "")
     path.write_bytes(b"<html>not found</html>")
@@ -250,15 +302,15 @@ def test_bytes_that_are_no_zip_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("method", "damage"),
-    [(zipfile.ZIP_LZMA, lambda data: data.replace(b"\x5d\x00\x00", b"\xff\xff\xff", 1)),
-     (zipfile.ZIP_STORED, lambda data: data.replace("é".encode(), b"\xff\xfe"))],
+    ("method", "inner", "damage"),
+    [(zipfile.ZIP_LZMA, "BTCUSDT-1h-2025-03.csv", lambda data: data.replace(b"\x5d\x00\x00", b"\xff\xff\xff", 1)),
+     (zipfile.ZIP_STORED, "é.csv", lambda data: data.replace("é".encode(), b"\xff\xfe"))],
     ids=["lzma", "name"],
 )  # fmt: skip
-def test_a_damaged_zip_of_a_matching_checksum_is_named(tmp_path, method, damage):
+def test_a_damaged_zip_of_a_matching_checksum_is_named(tmp_path, method, inner, damage):
     path = put(tmp_path, KLINES_PATH, "")
     with zipfile.ZipFile(path, "w", method) as archive:
-        archive.writestr("é.csv", kline(DAY, 1.0) * 9)
+        archive.writestr(inner, kline(DAY, 1.0) * 9)
     path.write_bytes(damage(path.read_bytes()))
     path.with_name(path.name + ".CHECKSUM").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(DataError, match=r"BTCUSDT-1h-2025-03\.zip cannot be read"):

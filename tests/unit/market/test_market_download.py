@@ -30,12 +30,12 @@ DAILY = "futures/um/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2025-03-{:02d}.zip"
 PATIENCE = {"timeout_s": 10.0, "attempts": 2, "backoff_s": 0.01, "max_backoff_s": 0.02, "max_pause_s": 1.0, "max_mb": 1}
 
 
-def zipped(*hours: int, price: float = 100.0) -> bytes:
+def zipped(*hours: int, price: float = 100.0, name: str = MONTH) -> bytes:
     at = [int((MARCH + timedelta(hours=h)).timestamp() * 1000) for h in hours]
     text = "".join(f"{ms},{price},{price + 2},{price - 2},{price + 1},7,{ms + 3599999},0,1,0,0,0\n" for ms in at)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("bars.csv", text)
+        archive.writestr(f"{Path(name).stem}.csv", text)
     return out.getvalue()
 
 
@@ -43,6 +43,11 @@ def noted(name: str, content: bytes) -> dict[str, bytes]:
     """A file and its checksum as the source serves them."""
     note = f"{hashlib.sha256(content).hexdigest()}  {name.rsplit('/', 1)[-1]}\n"
     return {f"/{name}": content, f"/{name}.CHECKSUM": note.encode()}
+
+
+def daily(day: int, *hours: int) -> dict[str, bytes]:
+    name = DAILY.format(day)
+    return noted(name, zipped(*hours, name=name))
 
 
 def settings(url: str):
@@ -70,7 +75,7 @@ def test_a_month_comes_with_its_hash_beside_it_and_is_not_fetched_again(tmp_path
 
 
 def test_a_month_that_is_not_published_yet_comes_by_days(tmp_path: Path) -> None:
-    files = noted(DAILY.format(1), zipped(0, 1)) | noted(DAILY.format(3), zipped(48))
+    files = daily(1, 0, 1) | daily(3, 48)
     with WebService(paths=files) as service:
         done = brought(tmp_path, service, days=3)
     assert done.fetched == [DAILY.format(1), DAILY.format(3)]
@@ -79,7 +84,7 @@ def test_a_month_that_is_not_published_yet_comes_by_days(tmp_path: Path) -> None
 
 
 def test_a_run_that_was_killed_goes_on_with_what_is_missing(tmp_path: Path) -> None:
-    files = noted(DAILY.format(1), zipped(0)) | noted(DAILY.format(2), zipped(24)) | noted(DAILY.format(3), zipped(48))
+    files = daily(1, 0) | daily(2, 24) | daily(3, 48)
     with WebService(paths=files) as service:
         brought(tmp_path, service, days=3)
         (tmp_path / DAILY.format(1)).unlink()

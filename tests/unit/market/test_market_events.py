@@ -70,11 +70,26 @@ def test_a_date_is_known_from_the_start_of_its_year_or_when_it_was_published(tmp
     moved = [{"on": "2025-03-03", "known": "2025-02-01"}]
     dates = {2025: ["2025-01-10"], 2026: ["2026-01-10"]}
     rows = read_events(put(tmp_path, dates=dates, known={2026: "2025-11-01"}, moved=moved))
-    assert [(ts.date(), known.date()) for ts, known in rows.select("ts", "available_at").rows()] == [
-        (date(2025, 1, 10), date(2025, 1, 1)),
-        (date(2025, 3, 3), date(2025, 2, 1)),
-        (date(2026, 1, 10), date(2025, 11, 1)),
+    assert [(ts.date(), known) for ts, known in rows.select("ts", "available_at").rows()] == [
+        (date(2025, 1, 10), datetime(2025, 1, 1, tzinfo=UTC)),
+        (date(2025, 3, 3), datetime(2025, 2, 2, 5, tzinfo=UTC)),
+        (date(2026, 1, 10), datetime(2025, 11, 2, 4, tzinfo=UTC)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("zone", "known", "instant"),
+    [
+        ("America/New_York", date(2020, 3, 15), datetime(2020, 3, 16, 4, tzinfo=UTC)),
+        ("Asia/Tokyo", date(2020, 3, 15), datetime(2020, 3, 16, tzinfo=UTC)),
+        ("America/New_York", "2020-03-15T17:00:00-04:00", datetime(2020, 3, 15, 21, tzinfo=UTC)),
+        ("Asia/Tokyo", datetime(2020, 3, 14, 20, tzinfo=UTC), datetime(2020, 3, 14, 20, tzinfo=UTC)),
+    ],
+)
+def test_a_day_told_is_known_from_its_end_and_an_instant_told_from_then(tmp_path: Path, zone, known, instant) -> None:
+    moved = [{"on": date(2020, 3, 15), "known": known}]
+    rows = read_events(put(tmp_path, zone=zone, time="17:00", moved=moved)).filter(pl.col("ts").dt.year() == 2020)
+    assert rows["available_at"].to_list() == [instant]
 
 
 @pytest.mark.parametrize(
@@ -89,6 +104,8 @@ def test_a_date_is_known_from_the_start_of_its_year_or_when_it_was_published(tmp
         ({"dates": {2025: ["2025-01-10", "2025-01-10"]}}, "a date stands twice"),
         ({"dates": {}}, "a calendar needs dates"),
         ({"moved": [{"on": "2025-03-03", "known": "2025-03-04"}]}, "was not known before it came"),
+        ({"moved": [{"on": "2025-03-03", "known": "2025-03-04T05:00:00Z"}]}, "was not known before it came"),
+        ({"moved": [{"on": "2025-03-03", "known": "2025-03-01T05:00:00"}]}, "moved.0.known"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -115,7 +132,7 @@ def test_a_date_added_later_is_known_from_then_and_a_told_one_from_when_it_was_t
     )
     assert set(held["available_at"]) == {stamp_of(1)}
     dates = {2025: ["2025-01-10", "2025-05-05", "2025-07-10"], 2026: ["2026-01-10"]}
-    moved = [{"on": "2025-03-03", "known": "2025-01-15"}]
+    moved = [{"on": "2025-03-03", "known": "2025-01-15T00:00:00Z"}]
     told = read_events(put(tmp_path, dates=dates, moved=moved))
     first = as_seen(told, held, stamp_of(20))
     expected = [stamp_of(1), stamp_of(15), stamp_of(20), stamp_of(1), datetime(2026, 1, 1, tzinfo=UTC)]

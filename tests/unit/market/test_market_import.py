@@ -135,8 +135,18 @@ def test_rows_without_a_price_are_left_out_and_told(tmp_path):
     told: list[str] = []
     _, rows = read_import(spec_of(tmp_path, INTEREST, unit="usd", price=PRICE), None, opens(10.0), told.append)
     assert rows.height == 1
+    assert told == ["1 rows of open interest in USD left out: no bar of binanceusdm BTC/USDT:USDT opens at their ts"]
+
+
+def test_many_assets_without_a_price_are_counted_and_the_first_is_named(tmp_path):
+    coins = ("BTC", "DOGE", "ETH", "SOL", "XRP")
+    text = "time,coin,oi\n2025-01-01 00:00:00,BTC,1\n" + "".join(f"2025-01-01 01:00:00,{coin},1\n" for coin in coins)
+    (tmp_path / "oi.csv").write_text(text)
+    told: list[str] = []
+    wide = {"asset": {"column": "coin"}, "symbol": "{asset}/USDT:USDT", "unit": "usd", "price": PRICE}
+    read_import(spec_of(tmp_path, INTEREST, **wide), None, opens(10.0), told.append)
     assert told == [
-        "1 rows of open interest in USD left out: no bar of binanceusdm {asset}/USDT:USDT opens at their ts"
+        "5 rows of open interest in USD left out: no bar of binanceusdm BTC/USDT:USDT (nor of 4 more) opens at their ts"
     ]
 
 

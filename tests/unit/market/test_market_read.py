@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import ccxt
 import polars as pl
 import pytest
-from fakes.loopback_venue import HOUR, LoopbackVenue, coins, price
+from fakes.loopback_venue import HOUR, Broken, LoopbackVenue, Reply, coins, price
 from fakes.market_settings import PERPS, SPOTS, market, venue
 
 from oihedge.core.errors import ConfigError
 from oihedge.core.tables import conform, table
+from oihedge.market.live import _check_symbols
 from oihedge.market.read import fetch
 
 NOW = datetime(2025, 7, 1, 0, 5, tzinfo=UTC)
@@ -127,6 +131,27 @@ def test_rows_do_not_depend_on_how_the_span_is_cut():
         assert parts.equals(whole.rows[name]), name
 
 
+def test_a_funding_interval_does_not_depend_on_how_the_span_is_cut_where_it_changes():
+    change = datetime(2025, 6, 28, tzinfo=UTC)
+
+    def daily_from_then(body):
+        paid = [row for row in json.loads(body) if row["fundingTime"] // HOUR % 24 == 0 or
+                row["fundingTime"] < change.timestamp() * 1000]  # fmt: skip
+        return Reply(body=json.dumps(paid).encode())
+
+    with LoopbackVenue(NOW_MS, Broken("/fundingRate", daily_from_then, times=999)) as loopback:
+        asked = {"now": NOW, "base_url": loopback.url, "tables": ["funding"]}
+        days = [change + n * DAY for n in range(-2, 3)]
+        whole = fetch(market(PERPS[0]), start=days[0], end=days[-1], **asked)
+        parts = [fetch(market(PERPS[0]), start=day, end=day + DAY, **asked) for day in days[:-1]]
+    rows = whole.rows["funding"]
+    assert rows.filter(asset="BTC").select("ts", "interval_h").rows() == [
+        *((days[0] + n * timedelta(hours=8), 8.0) for n in range(7)), (days[3], 24.0)
+    ]  # fmt: skip
+    assert pl.concat([part.rows["funding"] for part in parts]).sort(table("funding").key).equals(rows)
+    assert (whole.gaps, [part.gaps for part in parts]) == ([], [[]] * 4)
+
+
 def test_funding_carries_each_venues_own_interval_and_stands_on_the_hour():
     with LoopbackVenue(NOW_MS) as loopback:
         rows = fetch(market(*PERPS), start=NOW - 2 * DAY, end=NOW, now=NOW, base_url=loopback.url).rows["funding"]
@@ -166,6 +191,15 @@ def test_a_wrong_symbol_is_one_clear_error_and_no_row(bad, says):
         fetch(market(PERPS[0], bad), start=NOW - DAY, end=NOW, now=NOW, base_url=loopback.url)
     assert says in str(caught.value)
     assert loopback.asked("kline") == 0
+
+
+def test_a_contract_that_settles_in_the_coin_is_refused_because_its_size_is_money():
+    listed = {"instType": "SWAP", "instId": "BTC-USD-SWAP", "uly": "BTC-USD", "instFamily": "BTC-USD",
+              "settleCcy": "BTC", "ctVal": "100", "ctValCcy": "USD", "ctType": "inverse", "state": "live"}  # fmt: skip
+    inverse = ccxt.okx().parse_market(listed)
+    okx = venue("okx", symbols={"BTC": inverse["symbol"]})
+    with pytest.raises(ConfigError, match=r"market\.venues okx \(perp\): 'BTC/USD:BTC' is an inverse contract"):
+        _check_symbols([(okx, SimpleNamespace(markets={inverse["symbol"]: inverse}))])
 
 
 @pytest.mark.parametrize(

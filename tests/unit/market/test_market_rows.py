@@ -209,6 +209,14 @@ def test_payments_on_numbered_pages_are_all_found_back_to_the_start(steps, size,
     assert len(asked) <= needed + 1
 
 
+def test_payments_of_a_span_far_behind_the_first_numbered_page_are_found():
+    async def ask(page: int):
+        return answer([(h * HOUR_MS, 0.1) for h in range(8000 - 80 * page, 8080 - 80 * page, 8)])
+
+    page = asyncio.run(read_numbered(ask, calls, 4000 * HOUR_MS, 4080 * HOUR_MS))
+    assert page.rows.at.tolist() == [h * HOUR_MS for h in range(4000, 4080, 8)]
+
+
 def test_a_venue_that_ignores_the_page_number_is_refused():
     async def ask(page: int):
         return answer([(8 * HOUR_MS, 0.1)])

@@ -263,10 +263,11 @@ def test_an_option_chain_names_options_as_ccxt_does_and_volatility_as_a_share():
      [SUMMARY, {k: v for k, v in SUMMARY.items() if k != "base_currency"} | {"instrument_name": "ETH-28MAR25-3000-C"}],
      [SUMMARY | {"mark_price": "NaN"}],
      [SUMMARY | {"instrument_name": "BTC-99XXX25-1-C"}], [SUMMARY | {"instrument_name": "BTC-28MAR99-1-C"}],
-     [SUMMARY | {"instrument_name": f"BTC-28MAR25-{'9' * 400}-C"}], [7], {}],
+     [SUMMARY | {"instrument_name": f"BTC-28MAR25-{'9' * 400}-C"}], [7], {},
+     [SUMMARY, SUMMARY | {"open_interest": 99999}]],
     ids=["none", "another currency", "another currency by its name",
          "no number", "no date", "another century", "endless strike", "no object",
-         "no list"],
+         "no list", "one option twice"],
 )  # fmt: skip
 def test_a_chain_that_cannot_be_right_is_refused(rows):
     with pytest.raises(REFUSED):

@@ -42,7 +42,7 @@ def read_chain(body: Any, currency: str) -> tuple[pl.DataFrame, int]:
     underlying_price. Options that settle in another currency are left out.
 
     Raises:
-        ccxt.BadResponse: for a row of another currency or shape.
+        ccxt.BadResponse: for a row of another currency or shape, or one option twice.
     """
     rows = listed(body["result"])
     for row in rows:
@@ -64,6 +64,8 @@ def read_chain(body: Any, currency: str) -> tuple[pl.DataFrame, int]:
     frame = pl.DataFrame([_terms(match) for _, match in named], orient="row", schema=_TERMS).with_columns(
         pl.Series(name, values).fill_nan(None) for name, values in columns.items()
     )
+    if (twice := frame.filter(pl.col("symbol").is_duplicated())).height:
+        raise ccxt.BadResponse(f"deribit sent option {twice['name'][0]} twice")
     return frame.with_columns(pl.col("mark_iv") / _PERCENT), said
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from oihedge.core.errors import ConfigError, DataError
-from oihedge.core.settings import Settings
+from oihedge.core.settings import Instant, Settings
 from oihedge.core.tables import EVENTS, UTC_TIME, conform
 from oihedge.market.plain_yaml import plain_yaml
 
@@ -23,11 +23,15 @@ ASSUMED = "assumed"
 """The column that says whether available_at is the start of the event's year, for want of a date told."""
 
 
+Published = Annotated[Instant | date, Field(union_mode="left_to_right")]
+"""When a date was published: an instant with its zone, or a day, at whose end it counts as known."""
+
+
 class Dated(Settings):
     """One event whose date was published apart from its year's calendar."""
 
     on: date
-    known: date
+    known: Published
 
 
 class Calendar(Settings):
@@ -43,7 +47,7 @@ class Calendar(Settings):
     dates: dict[int, tuple[date, ...]] = Field(default_factory=dict)
     """Year: its dates; known from the start of their year, unless `known` says when they were published. One that is
     added once the series is in the lake is known from then on, see `as_seen`."""
-    known: dict[int, date] = Field(default_factory=dict)
+    known: dict[int, Published] = Field(default_factory=dict)
     moved: tuple[Dated, ...] = ()
     """Dates that were set later."""
 
@@ -72,25 +76,37 @@ class Calendar(Settings):
                 raise ValueError(f"dates.{year} holds {wrong[0]}")
         if len(set(every)) < len(every):
             raise ValueError("a date stands twice")
-        if late := [one.on for one in self.moved if one.known > one.on]:
+        if late := [one.on for one in self.moved if _day(one.known, ZoneInfo(self.zone)) > one.on]:
             raise ValueError(f"moved: {late[0]} was not known before it came")
         return self
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row an event: source, name, ts, importance, available_at, and whether that is ASSUMED."""
-        dated = [(day, self.known.get(year), year) for year, days in self.dates.items() for day in days]
-        dated += [(one.on, one.known, one.on.year) for one in self.moved]
         hour, zone = time.fromisoformat(self.time), ZoneInfo(self.zone)
+        dated = [(day, self.known.get(day.year)) for days in self.dates.values() for day in days]
+        dated += [(one.on, one.known) for one in self.moved]
         told = {"source": self.source, "name": self.name, "importance": self.importance}
         return [
             {
                 **told,
                 "ts": datetime.combine(day, hour, zone).astimezone(UTC),
-                "available_at": datetime.combine(known or date(year, 1, 1), time(), UTC),
+                "available_at": _since(known, zone) if known else datetime(day.year, 1, 1, tzinfo=UTC),
                 ASSUMED: known is None,
             }
-            for day, known, year in dated
+            for day, known in dated
         ]
+
+
+def _day(known: date, zone: ZoneInfo) -> date:
+    return known.astimezone(zone).date() if isinstance(known, datetime) else known
+
+
+def _since(known: date, zone: ZoneInfo) -> datetime:
+    """Return the instant told, or the end of the day told: at the place and in UTC, for nobody says which was meant."""
+    if isinstance(known, datetime):
+        return known.astimezone(UTC)
+    end = known + timedelta(days=1)
+    return max(datetime.combine(end, time(), place).astimezone(UTC) for place in (zone, UTC))
 
 
 def read_events(folder: Path) -> pl.DataFrame:

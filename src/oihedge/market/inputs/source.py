@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from oihedge.core.clock import EARLIEST, LATEST
-from oihedge.core.errors import OihedgeError, VenueError
+from oihedge.core.errors import OihedgeError, VenueError, one_line
 from oihedge.core.tables import UTC_TIME, conform, table
 from oihedge.market.inputs.settings import InputSource, SourceName
 from oihedge.market.web import Web
@@ -77,7 +77,7 @@ class Source:
                 points = list(self.read(web, settings, part))
                 yield self._rows(points, settings, part, now)
             except _SHAPE as error:
-                field = f" (no field {error})" if isinstance(error, KeyError) else ""
+                field = f" (no field {one_line(error)})" if isinstance(error, KeyError) else ""
                 yield VenueError(f"{self.name} {part}: the answer has another shape{field}")
             except OihedgeError as error:
                 yield error
