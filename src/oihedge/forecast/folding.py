@@ -166,12 +166,12 @@ def _stacked(key: str, network: Any, names: Sequence[str]) -> dict[str, Tensor]:
         lines = [line * gain for line in lines]
     norm = each("resample_norm", "norm", "weight"), each("resample_norm", "norm", "bias")
     return {
-        f"{key}.slope": first_layer[0].transpose(1, 2),
-        f"{key}.level": first_layer[1].transpose(1, 2),
+        f"{key}.slope": first_layer[0][..., 0],
+        f"{key}.level": first_layer[1][..., 0],
         f"{key}.second.weight": each("fc2", "weight").transpose(1, 2),
         f"{key}.second.bias": each("fc2", "bias")[:, None],
         f"{key}.gate.weight": each("gate_norm", "glu", "fc", "weight").transpose(1, 2),
-        f"{key}.gate.bias": each("gate_norm", "glu", "fc", "bias")[:, None],
+        f"{key}.gate.bias": each("gate_norm", "glu", "fc", "bias"),
         f"{key}.line": torch.stack([lines[0][..., 0], lines[1][..., 0], *norm], dim=1),
         f"{key}.scale": each("gate_norm", "add_norm", "norm", "weight"),
         f"{key}.shift": each("gate_norm", "add_norm", "norm", "bias"),

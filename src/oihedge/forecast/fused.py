@@ -12,6 +12,12 @@ from torch.nn import functional
 try:
     from oihedge.forecast.compiled.attention import attend_backward, attend_forward
     from oihedge.forecast.compiled.dropout import dropout
+    from oihedge.forecast.compiled.elu import (
+        line_elu_backward,
+        line_elu_forward,
+        shift_elu_backward,
+        shift_elu_forward,
+    )
     from oihedge.forecast.compiled.lstm import lstm_backward, lstm_forward
     from oihedge.forecast.compiled.norm import glu_norm_backward, glu_norm_forward, select_backward, select_forward
 
@@ -47,40 +53,59 @@ class Dropper:
         return self.compiled and x.dtype == torch.float32 and x.device.type == "cpu"
 
 
+def line_elu(values: Tensor, slope: Tensor, level: Tensor, drop: Dropper) -> Tensor:
+    """Return ELU(values * slope + level), (variables, rows, hidden), of numbers that take no gradient.
+
+    Args:
+        values: (variables, rows).
+        slope: (variables, hidden), as level.
+        level: see slope.
+        drop: whether to use the compiled loop.
+    """
+    if drop.fits(values):
+        return applied(_LineElu, values, slope, level)  # type: ignore[no-any-return]
+    return functional.elu(torch.addcmul(level[:, None], values[..., None], slope[:, None]))
+
+
+def shift_elu(x: Tensor, shift: Tensor, drop: Dropper) -> Tensor:
+    """Return ELU(x + shift): x (blocks, rows, hidden), shift (blocks, hidden)."""
+    return applied(_ShiftElu, x, shift) if drop.fits(x) else functional.elu(x + shift[:, None])  # type: ignore[no-any-return]
+
+
 def glu_add_norm(
-    gated: Tensor, skip: Tensor, starts: Tensor | None, scale: Tensor, shift: Tensor, drop: Dropper
+    gated: Tensor, gate_bias: Tensor, skip: Tensor, starts: Tensor | None, norm: tuple[Tensor, Tensor], drop: Dropper
 ) -> Tensor:
-    """Return LayerNorm(GLU(gated) + skip) * scale + shift.
+    """Return LayerNorm(GLU(gated + gate_bias) + skip), scaled and shifted by `norm`.
 
     Args:
         gated: (..., rows, 2 hidden).
+        gate_bias: (2 hidden,).
         skip: (..., rows, hidden); or (any, hidden) with `starts`.
         starts: (blocks,) for gated (blocks, rows, 2 hidden): row r of block b adds row starts[b] + r, gradients summed.
-        scale: (hidden,), as shift.
-        shift: see scale.
+        norm: scale and shift, (hidden,) each.
         drop: whether to use the compiled loop.
     """
-    size = scale.shape[0]
+    size = skip.shape[-1]
     if drop.fits(gated):
         blocks = gated if starts is not None else gated.reshape(1, -1, 2 * size)
         begin = torch.zeros(1, dtype=torch.int64) if starts is None else starts
-        out = applied(_GluAddNorm, blocks, skip.reshape(-1, size), begin, scale, shift)
+        out = applied(_GluAddNorm, blocks, gate_bias, skip.reshape(-1, size), begin, *norm)
         return out.view(*gated.shape[:-1], size)  # type: ignore[no-any-return]
     if starts is not None:
         skip = skip[starts[:, None] + torch.arange(gated.shape[1])]
-    return functional.layer_norm(functional.glu(gated, dim=-1) + skip, (size,), scale, shift, EPS)
+    return functional.layer_norm(functional.glu(gated + gate_bias, dim=-1) + skip, (size,), *norm, EPS)
 
 
 def add_selected(
-    gated: Tensor, values: Tensor, weights: Tensor, line: Tensor, norm: tuple[Tensor, Tensor],
+    gated: Tensor, gate_bias: Tensor, values: Tensor, weights: Tensor, line: Tensor, norm: tuple[Tensor, Tensor],
     eps: tuple[float, float], drop: Dropper,
 ) -> Tensor:  # fmt: skip
     """Add up what variables' networks say (rows, hidden), by their weights; see `compiled.norm.select_forward`."""
     if drop.fits(gated):
-        return applied(_Selected, gated, values, weights, line, *norm, eps)  # type: ignore[no-any-return]
+        return applied(_Selected, gated, gate_bias, values, weights, line, *norm, eps)  # type: ignore[no-any-return]
     slope, level, gain, shift = line[:, :, None].unbind(1)
     skip = functional.layer_norm(values[..., None] * slope + level, level.shape[-1:], eps=eps[0]) * gain + shift
-    total = functional.glu(gated, dim=-1) + skip
+    total = functional.glu(gated + gate_bias[:, None], dim=-1) + skip
     said = functional.layer_norm(total, total.shape[-1:], eps=eps[1]) * norm[0][:, None] + norm[1][:, None]
     return (weights[..., None] * said).sum(0)
 
@@ -164,48 +189,88 @@ class _Dropout(torch.autograd.Function):
         return out
 
 
+class _LineElu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, slope: Tensor, level: Tensor) -> Tensor:
+        inputs = [one.contiguous() for one in (values, slope, level)]
+        out = values.new_empty(*values.shape, slope.shape[1])
+        line_elu_forward(*_arrays(*inputs, out))
+        ctx.save_for_backward(inputs[0], out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        values, out = ctx.saved_tensors
+        d_slope, d_level = values.new_zeros(2, len(values), out.shape[2])
+        line_elu_backward(*_arrays(d_out.contiguous(), out, values, d_slope, d_level), _work(1, out.shape[2]))
+        return None, d_slope, d_level
+
+
+class _ShiftElu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shift: Tensor) -> Tensor:
+        x, shift = x.contiguous(), shift.contiguous()
+        out = torch.empty_like(x)
+        shift_elu_forward(*_arrays(x, shift, out))
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        (out,) = ctx.saved_tensors
+        d_x, d_shift = torch.empty_like(out), out.new_zeros(len(out), out.shape[2])
+        shift_elu_backward(*_arrays(d_out.contiguous(), out, d_x, d_shift))
+        return d_x, d_shift
+
+
 class _Selected(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, gated: Tensor, values: Tensor, weights: Tensor, line: Tensor, weight: Tensor, bias: Tensor,
-        eps: tuple[float, float],
+        ctx: Any, gated: Tensor, gate_bias: Tensor, values: Tensor, weights: Tensor, line: Tensor, weight: Tensor,
+        bias: Tensor, eps: tuple[float, float],
     ) -> Tensor:  # fmt: skip
-        inputs = [one.contiguous() for one in (gated, values, weights, line, weight, bias)]
+        inputs = [one.contiguous() for one in (gated, gate_bias, values, weights, line, weight, bias)]
         out = gated.new_zeros(gated.shape[1], weight.shape[1])
         ctx.eps = np.asarray(eps, dtype=np.float32)
-        select_forward(*_arrays(*inputs), ctx.eps, *_arrays(out))
+        select_forward(*_arrays(*inputs), ctx.eps, *_arrays(out), _work(2, out.shape[1]))
         ctx.save_for_backward(*inputs)
         return out
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        gated, _, weights, line, weight, bias = ctx.saved_tensors
-        grads = [torch.empty_like(gated), torch.empty_like(weights)]
-        grads += [torch.zeros_like(one) for one in (line, weight, bias)]
-        select_backward(*_arrays(d_out.contiguous(), *ctx.saved_tensors), ctx.eps, *_arrays(*grads))
-        return grads[0], None, *grads[1:], None
+        gated, gate_bias, _, weights, line, weight, bias = ctx.saved_tensors
+        d_gated, d_weights = torch.empty_like(gated), torch.empty_like(weights)
+        d_gate_bias, d_line, d_weight, d_bias = (torch.zeros_like(one) for one in (gate_bias, line, weight, bias))
+        grads = d_gated, d_gate_bias, d_weights, d_line, d_weight, d_bias
+        work = _work(5, weight.shape[1])
+        select_backward(*_arrays(d_out.contiguous(), *ctx.saved_tensors), ctx.eps, *_arrays(*grads), work)
+        return d_gated, d_gate_bias, None, d_weights, d_line, d_weight, d_bias, None
 
 
 class _GluAddNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gated: Tensor, skip: Tensor, starts: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, gated: Tensor, gate_bias: Tensor, skip: Tensor, starts: Tensor, weight: Tensor, bias: Tensor
+    ) -> Tensor:
         gated, skip = gated.contiguous(), skip.contiguous()
         out = gated.new_empty(*gated.shape[:-1], skip.shape[-1])
-        glu_norm_forward(*_arrays(gated, skip, starts, weight, bias), np.float32(EPS), *_arrays(out))
-        ctx.save_for_backward(gated, skip, starts, weight)
+        inputs = gated, gate_bias, skip, starts, weight
+        glu_norm_forward(*_arrays(*inputs, bias), np.float32(EPS), *_arrays(out), _work(1, out.shape[-1]))
+        ctx.save_for_backward(*inputs)
         return out
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        gated, skip, starts, weight = ctx.saved_tensors
+        gated, gate_bias, skip, _, weight = ctx.saved_tensors
         d_gated, d_skip = torch.empty_like(gated), torch.zeros_like(skip)
-        d_weight, d_bias = torch.zeros_like(weight), torch.zeros_like(weight)
+        d_gate_bias, d_weight, d_bias = torch.zeros_like(gate_bias), torch.zeros_like(weight), torch.zeros_like(weight)
         glu_norm_backward(
-            *_arrays(d_out.contiguous(), gated, skip, starts, weight),
+            *_arrays(d_out.contiguous(), *ctx.saved_tensors),
             np.float32(EPS),
-            *_arrays(d_gated, d_skip, d_weight, d_bias),
+            *_arrays(d_gated, d_gate_bias, d_skip, d_weight, d_bias),
+            _work(3, len(weight)),
         )
-        return d_gated, d_skip, None, d_weight, d_bias
+        return d_gated, d_gate_bias, d_skip, None, d_weight, d_bias
 
 
 class _Attend(torch.autograd.Function):
@@ -215,7 +280,8 @@ class _Attend(torch.autograd.Function):
         windows, ahead, _ = query.shape
         attention = query.new_empty(windows, heads, ahead, key.shape[1])
         out = query.new_empty(windows, heads, ahead, value.shape[2])
-        attend_forward(*_arrays(query, key, value), causal, *_arrays(attention, out))
+        work = _work(key.shape[2] + value.shape[2], key.shape[1]), _work(32)
+        attend_forward(*_arrays(query, key, value), causal, *_arrays(attention, out), *work)
         ctx.save_for_backward(query, key, value, attention)
         ctx.causal = causal
         return out
@@ -224,7 +290,8 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, attention = ctx.saved_tensors
         grads = [torch.empty_like(one) for one in (query, key, value)]
-        attend_backward(*_arrays(d_out.contiguous(), query, key, value), ctx.causal, *_arrays(attention, *grads))
+        work = _work(2 * (key.shape[2] + value.shape[2]) + 1, key.shape[1])
+        attend_backward(*_arrays(d_out.contiguous(), query, key, value), ctx.causal, *_arrays(attention, *grads), work)
         return *grads, None, None
 
 
@@ -238,7 +305,8 @@ class _Lstm(torch.autograd.Function):
         weight_t = weight.t().contiguous()
         gates = hidden.new_empty(windows, steps, 4 * size)
         cells, before, out = (hidden.new_empty(windows, steps, size) for _ in range(3))
-        lstm_forward(*_arrays(gates_in, starts), steps, *_arrays(hidden, cell, weight_t, gates, cells, before, out))
+        given = *_arrays(gates_in, starts), steps, *_arrays(hidden, cell, weight_t)
+        lstm_forward(*given, *_arrays(gates, cells, before, out), _work(6, 4 * size))
         ctx.save_for_backward(starts, cell, weight, gates, cells, before)
         ctx.rows = len(gates_in)
         return out, out[:, -1].clone(), cells[:, -1].clone()
@@ -253,6 +321,10 @@ class _Lstm(torch.autograd.Function):
         )
         d_weight = d_gates.flatten(0, 1).t() @ before.flatten(0, 1)
         return d_gates_in, None, None, d_h, d_c, d_weight
+
+
+def _work(*shape: int) -> np.ndarray[Any, Any]:
+    return np.empty(shape, np.float32)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:

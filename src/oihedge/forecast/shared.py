@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from oihedge.forecast.folding import Choice, Folded
-from oihedge.forecast.fused import Dropper, add_selected, attend, glu_add_norm, lstm
+from oihedge.forecast.fused import Dropper, add_selected, attend, glu_add_norm, line_elu, lstm, shift_elu
 
 Tensor = torch.Tensor
 
@@ -86,7 +86,7 @@ def forward_shared(folded: Folded, said: Mapping[str, Tensor], x: Segments, drop
     local_past = _gate_norm(w, "local", lstm_past, past.flatten(0, 1), drop, gate, begin_past)
     local_ahead = _gate_norm(w, "local", lstm_ahead, ahead.flatten(0, 1), drop, gate, begin_ahead)
     local = torch.cat([local_past, local_ahead], dim=1)
-    rich = _residual(w, "rich", network.static_enrichment, local, said["enriching"][of][:, None], drop)
+    rich = _residual(w, "rich", network.static_enrichment, local, said["enriching"][of], drop)
     attended = _attend(folded, rich, horizon, drop)
     out = _gate_norm(w, "attended", attended, rich[:, encoder:], drop, network.post_attn_gate_norm.glu.dropout)
     out = _residual(w, "wise", network.pos_wise_ff, out, None, drop)
@@ -143,13 +143,14 @@ def _select(
     parts = []
     for number, names in enumerate(choice.groups):
         at, one = f"{key}.{number}", choice.network.single_variable_grns[names[0]]
-        hidden = functional.elu(torch.addcmul(w[f"{at}.level"], values[number][..., None], w[f"{at}.slope"]))
+        hidden = line_elu(values[number], w[f"{at}.slope"], w[f"{at}.level"], drop)
         hidden = torch.baddbmm(w[f"{at}.second.bias"], hidden, w[f"{at}.second.weight"])
-        gated = torch.baddbmm(w[f"{at}.gate.bias"], drop(hidden, one.gate_norm.glu.dropout), w[f"{at}.gate.weight"])
+        gated = drop(hidden, one.gate_norm.glu.dropout) @ w[f"{at}.gate.weight"]
         mine = flat if len(names) == len(flat) else flat[[place[name] for name in names]]
         eps = one.resample_norm.norm.eps, one.gate_norm.add_norm.norm.eps
         norm = w[f"{at}.scale"], w[f"{at}.shift"]
-        parts.append(add_selected(gated, values[number], mine, w[f"{at}.line"], norm, eps, drop).view(*lead, -1))
+        said_of = values[number], mine, w[f"{at}.line"]
+        parts.append(add_selected(gated, w[f"{at}.gate.bias"], *said_of, norm, eps, drop).view(*lead, -1))
     for name, one in others.items():
         parts.append(weights[..., place[name], None] * _variable(choice.network.single_variable_grns[name], one, drop))
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
@@ -170,7 +171,7 @@ def _weigh(
     if choice.normed:
         scale, shift = w[f"{key}.choose.skip.scale"], w[f"{key}.choose.skip.shift"]
         skip = functional.layer_norm(skip, scale.shape, scale, shift, grn.resample_norm.norm.eps)
-    hidden = functional.elu(hidden + choosing[:, None])
+    hidden = shift_elu(hidden, choosing, drop)
     hidden = functional.linear(hidden, w[f"{key}.choose.second.weight"], w[f"{key}.choose.second.bias"])
     out = _gate_norm(w, f"{key}.choose", hidden, skip, drop, grn.gate_norm.glu.dropout)
     return functional.softmax(out, dim=-1)
@@ -206,9 +207,11 @@ def _attend(folded: Folded, x: Tensor, horizon: int, drop: Dropper) -> Tensor:
 
 
 def _residual(w: Mapping[str, Tensor], key: str, grn: Any, x: Tensor, context: Tensor | None, drop: Dropper) -> Tensor:
-    """Do what GatedResidualNetwork.forward does where input and output have one size."""
-    hidden = functional.linear(x, w[f"{key}.in.weight"], w[f"{key}.in.bias"])
-    hidden = functional.elu(hidden if context is None else hidden + context)
+    """Do what GatedResidualNetwork.forward does where input and output have one size; context is (blocks, hidden)."""
+    shift = w[f"{key}.in.bias"][None]
+    blocks = x.reshape(1, -1, x.shape[-1]) if context is None else x
+    hidden = functional.linear(blocks, w[f"{key}.in.weight"])
+    hidden = shift_elu(hidden, shift if context is None else shift + context, drop).view_as(x)
     hidden = functional.linear(hidden, w[f"{key}.second.weight"], w[f"{key}.second.bias"])
     return _gate_norm(w, key, hidden, x, drop, grn.gate_norm.glu.dropout)
 
@@ -217,8 +220,8 @@ def _gate_norm(
     w: Mapping[str, Tensor], key: str, x: Tensor, skip: Tensor, drop: Dropper, dropout: Any,
     starts: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    gated = functional.linear(drop(x, dropout), w[f"{key}.gate.weight"], w[f"{key}.gate.bias"])
-    return glu_add_norm(gated, skip, starts, w[f"{key}.scale"], w[f"{key}.shift"], drop)
+    gated = functional.linear(drop(x, dropout), w[f"{key}.gate.weight"])
+    return glu_add_norm(gated, w[f"{key}.gate.bias"], skip, starts, (w[f"{key}.scale"], w[f"{key}.shift"]), drop)
 
 
 def _module_residual(grn: Any, x: Tensor, drop: Dropper) -> Tensor:
@@ -227,8 +230,9 @@ def _module_residual(grn: Any, x: Tensor, drop: Dropper) -> Tensor:
     if grn.input_size != grn.output_size and not grn.residual:
         skip = grn.resample_norm(x)
     hidden = drop(grn.fc2(functional.elu(grn.fc1(x))), grn.gate_norm.glu.dropout)
-    norm = grn.gate_norm.add_norm.norm
-    return glu_add_norm(grn.gate_norm.glu.fc(hidden), skip, None, norm.weight, norm.bias, drop)
+    gate, norm = grn.gate_norm.glu.fc, grn.gate_norm.add_norm.norm
+    gated = functional.linear(hidden, gate.weight)
+    return glu_add_norm(gated, gate.bias, skip, None, (norm.weight, norm.bias), drop)
 
 
 def _variable(single: Any, x: Tensor, drop: Dropper) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from oihedge.forecast.compiled.maths import ONE, ZERO, Array, compiled, exp, inlined
+from oihedge.forecast.compiled.maths import ONE, ZERO, Array, compiled, exp, fill, inlined
 
 
 @inlined
@@ -15,8 +15,30 @@ def _turn(rows: Array, out: Array) -> None:
             out[c, t] = rows[t, c]
 
 
+@inlined
+def _largest(row: Array, seen: Any, lanes: Array) -> Any:
+    """Return the largest of row[:seen], lane by lane: a plain running maximum is not vectorised."""
+    size = lanes.shape[0]
+    fill(lanes, row[0])
+    t = 0
+    while t + size <= seen:
+        part = row[t : t + size]
+        for j in range(size):
+            lanes[j] = part[j] if part[j] > lanes[j] else lanes[j]
+        t += size
+    most = lanes[0]
+    for j in range(size):
+        most = max(most, lanes[j])
+    while t < seen:
+        most = max(most, row[t])
+        t += 1
+    return most
+
+
 @compiled
-def attend_forward(query: Array, key: Array, value: Array, causal: bool, attention: Array, out: Array) -> None:
+def attend_forward(
+    query: Array, key: Array, value: Array, causal: bool, attention: Array, out: Array, work: Array, lanes: Array
+) -> None:
     """Weigh the values by softmax(query . key).
 
     Args:
@@ -26,10 +48,12 @@ def attend_forward(query: Array, key: Array, value: Array, causal: bool, attenti
         causal: whether hour d ahead sees only hours before it; else it sees all.
         attention: out, (windows, heads, ahead, steps).
         out: out, (windows, heads, ahead, channels).
+        work: (heads * size + channels, steps) to work in.
+        lanes: (32,) to work in.
     """
     windows, heads, ahead, steps = attention.shape
     size, channels = query.shape[2] // heads, value.shape[2]
-    keys, values = np.empty((heads * size, steps), np.float32), np.empty((channels, steps), np.float32)
+    keys, values = work[: heads * size], work[heads * size :]
     for w in range(windows):
         _turn(key[w], keys)
         _turn(value[w], values)
@@ -37,16 +61,12 @@ def attend_forward(query: Array, key: Array, value: Array, causal: bool, attenti
             for d in range(ahead):
                 seen = steps - ahead + d if causal else steps
                 row = attention[w, i, d]
-                for t in range(steps):
-                    row[t] = ZERO
+                fill(row, ZERO)
                 for c in range(i * size, (i + 1) * size):
                     q, k = query[w, d, c], keys[c]
                     for t in range(seen):
                         row[t] += q * k[t]
-                most = row[0]
-                for t in range(seen):
-                    most = max(most, row[t])
-                total = ZERO
+                most, total = _largest(row, seen, lanes), ZERO
                 for t in range(seen):
                     row[t] = exp(row[t] - most)
                 for t in range(seen):
@@ -72,17 +92,22 @@ def attend_backward(
     d_query: Array,
     d_key: Array,
     d_value: Array,
+    work: Array,
 ) -> None:
-    """Turn d_out (windows, heads, ahead, channels) into the gradients of `attend_forward`'s inputs."""
+    """Turn d_out (windows, heads, ahead, channels) into the gradients of `attend_forward`'s inputs.
+
+    `work`: (2 * (heads * size + channels) + 1, steps) to work in.
+    """
     windows, heads, ahead, steps = attention.shape
     size, channels = query.shape[2] // heads, value.shape[2]
-    keys, values = np.empty((heads * size, steps), np.float32), np.empty((channels, steps), np.float32)
-    d_keys, d_values = np.empty((heads * size, steps), np.float32), np.empty((channels, steps), np.float32)
-    grad = np.empty(steps, np.float32)
+    first, both = heads * size, heads * size + channels
+    keys, values = work[:first], work[first:both]
+    d_keys, d_values, grad = work[both : both + first], work[both + first : 2 * both], work[2 * both]
     for w in range(windows):
         _turn(key[w], keys)
         _turn(value[w], values)
-        d_keys[:], d_values[:] = ZERO, ZERO
+        for c in range(both, 2 * both):
+            fill(work[c], ZERO)
         for i in range(heads):
             for d in range(ahead):
                 seen = steps - ahead + d if causal else steps

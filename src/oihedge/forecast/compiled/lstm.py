@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from oihedge.forecast.compiled.maths import ONE, ZERO, Array, Rows, compiled, inlined, sigmoid, tanh
+from oihedge.forecast.compiled.maths import ONE, ZERO, Array, Rows, add_to, compiled, inlined, sigmoid, tanh
 
 
 @inlined
@@ -20,6 +18,7 @@ def _enter(total: Array, h: Array, c: Array, gate: Array, cell: Array, out: Arra
     for j in range(size):
         c[j] = gate[size + j] * c[j] + gate[j] * gate[2 * size + j]
         cell[j] = c[j]
+    for j in range(size):
         h[j] = gate[3 * size + j] * tanh(c[j])
         out[j] = h[j]
 
@@ -36,6 +35,7 @@ def lstm_forward(
     cells: Array,
     before: Array,
     out: Array,
+    work: Array,
 ) -> None:
     """Run an LSTM over views of shared input gates.
 
@@ -50,21 +50,25 @@ def lstm_forward(
         cells: out, (windows, steps, hidden), as before (the hidden state that enters a step) and out (that leaves it).
         before: see cells.
         out: see cells.
+        work: (6, 4 hidden) to work in.
     """
     windows, size = hidden0.shape
-    total, other = np.empty(4 * size, np.float32), np.empty(4 * size, np.float32)
+    total, other = work[0], work[1]
+    h, c, h_, c_ = work[2, :size], work[3, :size], work[4, :size], work[5, :size]
     for w in range(0, windows, 2):
         v = min(w + 1, windows - 1)
-        h, c = hidden0[w].copy(), cell0[w].copy()
-        h_, c_ = (hidden0[v].copy(), cell0[v].copy()) if v != w else (h, c)
+        for j in range(size):
+            h[j], c[j] = hidden0[w, j], cell0[w, j]
+            h_[j], c_[j] = hidden0[v, j], cell0[v, j]
         for t in range(steps):
             row, row_ = gates_in[starts[w] + t], gates_in[starts[v] + t]
             for j in range(4 * size):
                 total[j] = row[j]
                 other[j] = row_[j]
+            for j in range(size):  # the second first: a lone last window is its own neighbour, whose state stands still
+                before[v, t, j] = h_[j]
             for j in range(size):
                 before[w, t, j] = h[j]
-                before[v, t, j] = h_[j]
             k = 0
             while k + 4 <= size:
                 a0, a1, a2, a3 = h[k], h[k + 1], h[k + 2], h[k + 3]
@@ -137,8 +141,7 @@ def lstm_backward(
             grad, grad_ = d_gates[w, t], d_gates[v, t]
             _leave(d_out[w, t], dh, dc, gates[w, t], cells[w, t], cells[w, t - 1] if t > 0 else cell0[w], grad)
             row = d_gates_in[starts[w] + t]
-            for j in range(4 * size):
-                row[j] += grad[j]
+            add_to(row, grad)
             if v == w:
                 for k in range(0, 4 * size, 4):
                     a0, a1, a2, a3 = grad[k], grad[k + 1], grad[k + 2], grad[k + 3]
@@ -148,8 +151,7 @@ def lstm_backward(
                 continue
             _leave(d_out[v, t], dh_, dc_, gates[v, t], cells[v, t], cells[v, t - 1] if t > 0 else cell0[v], grad_)
             row_ = d_gates_in[starts[v] + t]
-            for j in range(4 * size):
-                row_[j] += grad_[j]
+            add_to(row_, grad_)
             for k in range(0, 4 * size, 4):
                 a0, a1, a2, a3 = grad[k], grad[k + 1], grad[k + 2], grad[k + 3]
                 b0, b1, b2, b3 = grad_[k], grad_[k + 1], grad_[k + 2], grad_[k + 3]

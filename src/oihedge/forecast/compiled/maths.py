@@ -1,7 +1,8 @@
 """What the loops share: how they are compiled, and functions that LLVM can turn into vector instructions.
 
-Loops over contiguous numbers are innermost, and `exp` is a polynomial, because a call into libm would keep a loop from
-being vectorised. Fast maths is limited to contraction and reassociation: infinities and NaN keep their meaning.
+Loops over contiguous numbers are innermost and touch few arrays each: with many, LLVM gives up checking that none
+overlaps another, and with it the vectors. `exp` is a polynomial, because a call into libm would do the same. Fast maths
+is limited to contraction and reassociation: infinities and NaN keep their meaning.
 """
 
 from __future__ import annotations
@@ -37,14 +38,19 @@ def _as_float(typing_context: Any, bits: Any) -> Any:
     return types.float32(types.int32), generate
 
 
+_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": _LOOSE, "_nrt": False}
+"""Without numba's runtime (_nrt) views are not counted, which would take longer than short loops; nothing can be
+allocated then, and callers bring arrays to work in."""
+
+
 def compiled(function: Any) -> Any:
     """Compile for one thread, once per machine: numba keeps the code beside Python's own compiled files."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)(function)
+    return numba.njit(**_OPTIONS)(function)
 
 
 def inlined(function: Any) -> Any:
     """Compile into whatever calls it."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE, inline="always")(function)
+    return numba.njit(**_OPTIONS, inline="always")(function)
 
 
 @inlined
@@ -69,3 +75,17 @@ def sigmoid(x: Any) -> Any:
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent."""
     return _TWO * sigmoid(_TWO * x) - ONE
+
+
+@inlined
+def fill(x: Any, value: Any) -> None:
+    """Set every number of x (n,)."""
+    for j in range(x.shape[0]):
+        x[j] = value
+
+
+@inlined
+def add_to(x: Any, y: Any) -> None:
+    """Add y to x, both (n,)."""
+    for j in range(x.shape[0]):
+        x[j] += y[j]
