@@ -20,8 +20,9 @@ import torch
 from pytorch_forecasting import TemporalFusionTransformer
 from training_set import ENCODER, HORIZON, dataset, frame, network
 
-from oihedge.forecast.network import Network, forecast_windows
+from oihedge.forecast.network import forecast_windows
 from oihedge.forecast.segments import Rows
+from oihedge.forecast.tft import SharedTft
 
 SERIES, BULK = (1, 3, 30), 3072
 
@@ -36,7 +37,7 @@ def spent(task: Callable[[], Any]) -> float:
 def latency(assets: int, times: int) -> dict[str, Any]:
     """Return p50 and p99 in ms of the newest forecast of that many series, own and stock, and how far they differ."""
     data = dataset(frame(ENCODER + HORIZON + 40, assets))
-    mine = network(Network, data, 0).eval()
+    mine = network(SharedTft, data, 0).eval()
     mine.workers = 2
     theirs = network(TemporalFusionTransformer, data, 0).eval()
     theirs.load_state_dict(mine.state_dict())
@@ -71,7 +72,7 @@ def latency(assets: int, times: int) -> dict[str, Any]:
 def bulk(rounds: int) -> tuple[float, float]:
     """Return the ratio of windows a second to stock's `predict()`, and how far the forecasts differ."""
     data = dataset(frame(BULK // 3 + ENCODER + HORIZON - 1))
-    mine = network(Network, data, 0).eval()
+    mine = network(SharedTft, data, 0).eval()
     mine.workers = 2
     theirs = network(TemporalFusionTransformer, data, 0).eval()
     theirs.load_state_dict(mine.state_dict())

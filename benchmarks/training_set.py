@@ -11,7 +11,7 @@ from pytorch_forecasting import TemporalFusionTransformer, TimeSeriesDataSet
 from pytorch_forecasting.data.encoders import MultiNormalizer, NaNLabelEncoder, TorchNormalizer
 from pytorch_forecasting.metrics import MultiLoss, QuantileLoss
 
-from oihedge.forecast.network import Network
+from oihedge.forecast.tft import SharedTft
 
 ENCODER, HORIZON, VARIABLES, KNOWN, BATCH = 168, 24, 22, 6, 128
 WINDOWS, STRIDE = 16, 12
@@ -79,7 +79,7 @@ def network(kind: type[TemporalFusionTransformer], data: Any, seed: int) -> Any:
     )  # fmt: skip
 
 
-class Plain(Network):
+class Plain(SharedTft):
     """The own network with the stock one's optimiser: Adam at a constant rate."""
 
     def configure_optimizers(self) -> Any:

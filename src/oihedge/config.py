@@ -30,9 +30,15 @@ from oihedge.lake.settings import Lake
 from oihedge.market.settings import Market
 from oihedge.quality.settings import Quality
 from oihedge.registry.settings import Registry
+from oihedge.search.settings import Search
 from oihedge.simulator.settings import Simulator
 
 LABELS = {"embedded": "simulated market", "ccxt": "real market data", "import": "imported market data"}
+_JUDGED_BY = {
+    *("model", "horizon_h", "drop", "quantiles"),
+    *("train_days", "calibration_days", "validation_share", "validation_windows"),
+}
+"""Settings of forecast that say what a loss is measured on: with another one it is another loss."""
 _LENT = re.compile(r"(file://)?/\S*of_user(\.yaml)?,?")
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -97,6 +103,7 @@ class Config(Settings):
     evaluation: Evaluation
     hedge: Hedge
     registry: Registry
+    search: Search
     schedule: Schedule
 
     @model_validator(mode="after")
@@ -114,6 +121,9 @@ class Config(Settings):
         unknown = sorted(set(self.hedge.portfolio.quantities) - set(self.features.assets))
         if unknown:
             raise ValueError(f"hedge.portfolio.holdings has {unknown[0]!r}, which features.assets lacks")
+        fixed = [name for name in self.search.names if name not in Forecast.model_fields or name in _JUDGED_BY]
+        if fixed:
+            raise ValueError(f"search has {fixed[0]!r}, no setting of forecast or one that trials are judged by")
         return self
 
     def _require_venues(self) -> None:

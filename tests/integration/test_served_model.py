@@ -1,12 +1,17 @@
 """From a fit to MLflow and back: the version that is served forecasts what its trainer did, without any pickle."""
 
 import json
+import pickle
+import pickletools
+import re
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import oihedge
 from oihedge.core.errors import ModelError
@@ -90,33 +95,110 @@ def test_registering_neither_ends_the_run_nor_sets_an_alias(served):
     assert (version.version, version.trained_as_of) == ("1", datetime(2025, 1, 16, 20, tzinfo=UTC))
 
 
+def runs_as_a_pickle(content):
+    """Tell whether a pickle's own interpreter reads `content` to its STOP; a text or tensor file is none."""
+    try:
+        return bool(list(pickletools.genops(content)))
+    except ValueError:
+        return False
+
+
+def test_what_is_taken_for_a_pickle_is_one(tmp_path):
+    for made in (pickle.dumps({"a": 1}, protocol) for protocol in range(6)):
+        assert runs_as_a_pickle(made)
+    torch.save({"a": torch.zeros(2)}, tmp_path / "torch.pt")
+    assert zipfile.is_zipfile(tmp_path / "torch.pt")
+
+
 def test_nothing_that_was_logged_is_a_pickle(served):
-    registry = served[0]
+    registry, version, *_ = served
     root = registry._artifacts
     files = [path for path in root.rglob("*") if path.is_file()]
-    assert any(path.name == "network.safetensors" for path in files)
+    assert registry.model_folder(version) / "network.safetensors" in files
     for path in files:
         assert path.suffix in {".json", ".safetensors", ".py", ".yaml", ".txt", ""}, path
-        head = path.read_bytes()[:4]
-        assert not head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")), path
+        assert not runs_as_a_pickle(path.read_bytes()), path
+        assert not zipfile.is_zipfile(path), path
+
+
+def test_loading_and_serving_unpickle_nothing(served, monkeypatch):
+    registry, version, model, sample, naive, end, _ = served
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("something was unpickled")
+
+    import _pickle
+
+    import cloudpickle
+
+    unpicklers = [(module, name) for module in (pickle, _pickle) for name in ("load", "loads", "Unpickler")]
+    for module, name in [*unpicklers, (cloudpickle, "load"), (cloudpickle, "loads"), (torch, "load")]:
+        monkeypatch.setattr(module, name, refuse)
+    truth = model.predict(sample, [end])
+    assert load(registry.model_folder(version)).predict(sample, [end]).equals(truth)
+    answer = registry.pyfunc_predict(version, naive)
+    assert answer["p_unwind"].tolist() == pytest.approx(truth["p_unwind"].to_list(), abs=1e-6)
+
+
+def test_a_model_that_was_stored_as_a_pickle_is_not_loaded(served, tmp_path):
+    from oihedge.registry.door import import_mlflow, silenced
+
+    mlflow = import_mlflow()
+    with silenced():
+
+        class Echo(mlflow.pyfunc.PythonModel):
+            def predict(self, model_input: list[str]) -> list[str]:
+                return model_input
+
+        mlflow.pyfunc.save_model(tmp_path / "pickled", python_model=Echo(), pip_requirements=[])
+        with pytest.raises(mlflow.exceptions.MlflowException, match="pickle"):
+            mlflow.pyfunc.load_model(str(tmp_path / "pickled"))
 
 
 def test_the_version_has_signature_example_and_pinned_requirements(served):
+    from mlflow.models import get_model_info
+
     registry, version, *_ = served
     root = registry.model_folder(version).parents[1]
-    described = (root / "MLmodel").read_text()
-    assert '"name": "log_oi_q90"' in described
+    signature = get_model_info(str(root)).signature
+    assert {"asset", "ts", "log_oi", "hour_sin"} <= set(signature.inputs.input_names())
+    assert {"asset", "ts", "step", "p_unwind", "log_oi_q90"} <= set(signature.outputs.input_names())
     assert json.loads((root / "input_example.json").read_text())["columns"][:2] == ["asset", "ts"]
     assert all("==" in line for line in (root / "requirements.txt").read_text().split())
 
 
-def test_a_tampered_version_is_refused_by_file_name(served):
+FILES = ["manifest.json", "model.json", "network.safetensors", "copula.safetensors"]
+
+
+def test_the_files_that_are_damaged_below_are_all_that_there_are(served):
     registry, version, *_ = served
-    weights = registry.model_folder(version) / "network.safetensors"
-    content = weights.read_bytes()
+    assert sorted(path.name for path in registry.model_folder(version).iterdir()) == sorted(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["changed", "cut off", "emptied"])
+def test_a_damaged_version_is_refused_by_file_name(served, name, damage):
+    registry, version, *_ = served
+    file = registry.model_folder(version) / name
+    content = file.read_bytes()
+    half = len(content) // 2
+    changed = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
     try:
-        weights.write_bytes(content[:-4] + b"\0\0\1\0")
-        with pytest.raises(ModelError, match=r"network\.safetensors is damaged"):
+        file.write_bytes({"changed": changed, "cut off": content[:-4], "emptied": b""}[damage])
+        with pytest.raises(ModelError, match=re.escape(name)):
             load(registry.model_folder(version))
     finally:
-        weights.write_bytes(content)
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_a_damaged_version_is_not_served_either(served, name):
+    registry, version, _, _, naive, *_ = served
+    file = registry.model_folder(version) / name
+    content = file.read_bytes()
+    try:
+        file.write_bytes(content[:-4])
+        with pytest.raises(ModelError, match=re.escape(name)):
+            registry.pyfunc_predict(version, naive)
+    finally:
+        file.write_bytes(content)

@@ -19,9 +19,11 @@ from oihedge.core.errors import BusyError, DataError, GateHeld
 
 VERBS = (
     *("demo", "up", "serve", "ingest", "import", "backfill", "validate", "retrain", "evaluate", "promote", "rollback"),
-    *("hedge", "replay", "report", "status", "cycle", "inputs", "maintain"),
+    *("hedge", "replay", "report", "status", "cycle", "inputs", "maintain", "search"),
 )
-HEAVY = {"ccxt", "polars", "pandas", "torch", "mlflow", "prefect", "matplotlib", "great_expectations", "hydra"}
+HEAVY = {
+    *("ccxt", "polars", "pandas", "torch", "mlflow", "prefect", "matplotlib", "great_expectations", "hydra", "optuna"),
+}
 
 
 class PanicException(BaseException):

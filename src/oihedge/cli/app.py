@@ -37,4 +37,4 @@ def common(
 
 
 # The verbs register themselves.
-from oihedge.cli import backfill, data, holdings, importing, inputs, lake, loop, models, pages, quarantine  # noqa: E402, F401
+from oihedge.cli import backfill, data, holdings, importing, inputs, lake, loop, models, pages, quarantine, trials  # noqa: E402, F401

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from oihedge.core.types import Gate
 from oihedge.evaluation.figure_style import (
@@ -50,6 +52,7 @@ def strategies_equity(evaluated: Evaluated, label: str) -> Figure:
             axes.axvline(fold.test_start.replace(tzinfo=None), color=GREY, lw=0.8, ls=(0, (2, 3)))
     top.set_ylabel("NAV, start = 1")
     low.set_ylabel("drawdown")
+    low.set_xlabel("UTC")
     percent_axis(low)
     date_axis(low)
     top.legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
@@ -68,7 +71,7 @@ def ratio_over_market(evaluated: Evaluated, features: pl.DataFrame, asset: str, 
     figure, (price, interest, ratio) = canvas(3, 1, size=(10, 7), ratios=(1.2, 1, 1), sharex=True)
     at = _naive(rows["ts"])
     price.plot(at, _floats(rows["spot_price"]), color=INK, lw=1.1)
-    price.set_ylabel(f"{asset} price")
+    price.set_ylabel(f"{asset} price, USD")
     interest.plot(at, _floats(rows["oi_base"]), color=ORANGE, lw=1.1)
     interest.set_ylabel("OI, coins")
     for name in ("static_twin_expost", "signal_rule", POLICY):
@@ -77,6 +80,7 @@ def ratio_over_market(evaluated: Evaluated, features: pl.DataFrame, asset: str, 
     ratio.set_ylabel("hedge ratio")
     ratio.set_ylim(-0.03, max(1.03, float(held["ratio"].max() or 0) + 0.03))  # type: ignore[arg-type]
     ratio.legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
+    ratio.set_xlabel("UTC")
     _shade_tiers(evaluated, asset, (price, interest, ratio))
     date_axis(ratio)
     title(figure, f"Hedge ratio over price and open interest: {asset}", label, "shaded: tier 2 and above")
@@ -100,9 +104,10 @@ def quantile_fan(
                 axes.set_ylabel(name)
             if row == 0:
                 p_unwind = float(own.filter(pl.col("ts") == instant)["p_unwind"][0])
-                axes.set_title(f"{instant:%Y-%m-%d %H:%M}, p_unwind {p_unwind:.2f}", fontsize=9, color=INK)
+                axes.set_title(f"{instant:%Y-%m-%d %H:%M} UTC, p_unwind {p_unwind:.2f}", fontsize=9, color=INK)
             else:
                 axes.set_xlabel("hours ahead")
+                axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 3, 6, 10], integer=True))
     panels[0][-1].legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
     title(figure, f"Forecast quantiles on unseen windows: {asset}", label, "each fold's hour of highest p_unwind")
     return figure
@@ -124,7 +129,7 @@ def gate_table(gates: Sequence[Gate], label: str) -> Figure:
         colour = BLUE if gate.passed else ORANGE
         axes.axhspan(row + 0.02, row + 0.98, color=colour, alpha=0.05 if gate.passed else 0.16, lw=0)
         axes.text(columns[0], y, gate.name, fontsize=9, va="center", color=INK)
-        axes.text(columns[1], y, f"{gate.value:.4f}", fontsize=9, va="center", ha="right", color=INK)
+        axes.text(columns[1], y, _written(gate.value), fontsize=9, va="center", ha="right", color=INK)
         axes.text(
             columns[2],
             y,
@@ -151,31 +156,71 @@ def reliability(scores: Mapping[str, Any], label: str) -> Figure:
     axes.axhline(model["base_rate"], color=PALE, lw=1.4, label="base rate")
     axes.plot([one["p"] for one in bins], [one["observed"] for one in bins], "o-", color=BLUE, lw=1.8, label="model")
     axes.set_ylabel("observed share of unwinds")
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.02)
+    top = max([0.1, *(max(one["p"], one["observed"]) for one in bins)])
+    span = (-0.02 * top, min(1.25 * top, 1.02))
+    axes.set_xlim(span)
+    axes.set_ylim(span)
     axes.legend(loc="upper left")
-    counts.bar([one["p"] for one in bins], [one["count"] for one in bins], width=0.04, color=BLUE, alpha=0.7)
+    counts.bar([one["p"] for one in bins], [one["count"] for one in bins], width=0.04 * top, color=BLUE, alpha=0.7)
     counts.set_yscale("log")
+    counts.set_ylim(bottom=0.8)
     counts.set_ylabel("forecasts")
-    counts.set_xlabel("p_unwind")
-    note = f"Brier skill {model['brier_skill']:+.3f}, {model['distinct_events']} separate unwinds (hours overlap)"
+    counts.set_xlabel("forecast p_unwind")
+    note = f"Brier skill {model['brier_skill']:+.3f}, {model['distinct_events']} separate unwinds on unseen hours"
     title(figure, "Reliability of p_unwind", label, note)
     return figure
 
 
 def loss_curve(epochs: Sequence[Mapping[str, float]], label: str) -> Figure:
     """Draw every metric of `epochs` (one mapping per epoch) whose name holds "loss"."""
-    figure, axes = canvas(1, 1, size=(7.2, 4.2))
     names = sorted({name for metrics in epochs for name in metrics if "loss" in name})
+    figure, axes = canvas(1, 1, size=(7.2, 4.2 if names else 1))
     for name, colour in zip(names, (BLUE, ORANGE, GREY, PALE, INK), strict=False):
         points = [(epoch + 1, metrics[name]) for epoch, metrics in enumerate(epochs) if name in metrics]
         axes.plot([x for x, _ in points], [y for _, y in points], "o-", ms=3.5, lw=1.6, color=colour, label=name)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("quantile loss")
+    axes.set_ylabel("quantile loss, scaled targets")
     if names:
-        axes.legend(loc="upper right")
-    title(figure, "Training", label, f"{len(epochs)} epochs")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
+    else:
+        axes.set_axis_off()
+    title(figure, "Training", label, f"{len(epochs)} epochs" if names else "no training epochs")
+    return figure
+
+
+def variable_importance(encoder: Mapping[str, float], decoder: Mapping[str, float], label: str, note: str) -> Figure:
+    """Draw each variable's share in what the network's variable selection passes on, largest first, per side."""
+    sides = {"past hours (encoder)": encoder, "hours ahead (decoder)": decoder}
+    heights = [max(len(shares), 1) for shares in sides.values()]
+    figure, panels = canvas(2, 1, size=(7.2, 1.9 + 0.24 * sum(heights)), ratios=heights, sharex=True)
+    for axes, (name, shares) in zip(panels, sides.items(), strict=True):
+        ranked = sorted(shares.items(), key=lambda one: one[1])
+        bars = axes.barh([variable for variable, _ in ranked], [share for _, share in ranked], color=BLUE, alpha=0.85)
+        axes.bar_label(bars, [f"{100 * share:.1f}%" for _, share in ranked], padding=3, fontsize=8, color=INK)
+        axes.set_ylim(-0.7, max(len(ranked), 1) - 0.3)
+        axes.grid(visible=False)
+        axes.set_title(name, loc="left", fontsize=9, color=INK)
+    panels[-1].set_xlim(0, 1.12 * max([*encoder.values(), *decoder.values()]))
+    panels[-1].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    panels[-1].set_xlabel("mean share of the variable selection")
+    title(figure, "Variable importance", label, note)
+    return figure
+
+
+def attention_by_lag(attention: Sequence[float], label: str, note: str) -> Figure:
+    """Draw the share of attention that each past hour gets; `attention[k]` is k hours before the forecast."""
+    figure, axes = canvas(1, 1, size=(7.2, 4.2))
+    lags = np.arange(len(attention))
+    axes.bar(lags, attention, width=0.85, color=BLUE, alpha=0.85)
+    axes.axhline(1 / len(attention), color=ORANGE, lw=1.2, ls=(0, (4, 3)), label="all hours alike")
+    axes.set_xlim(len(attention) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 3, 6, 10], integer=True))
+    axes.set_xlabel("hours before the forecast")
+    axes.set_ylabel("mean share of attention")
+    percent_axis(axes, digits=1)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
+    title(figure, "Attention by lag", label, note)
     return figure
 
 
@@ -185,7 +230,7 @@ def _fan(axes: Axes, forecast: pl.DataFrame, outcome: pl.DataFrame, target: str,
     for depth in range(len(levels) // 2):
         low, high = (_floats(forecast[quantile_column(target, level)]) for level in (levels[depth], levels[-1 - depth]))
         name = f"{100 * (levels[-1 - depth] - levels[depth]):g} %"
-        axes.fill_between(step, low, high, color=BLUE, alpha=0.13 + 0.1 * depth, lw=0, label=name)
+        axes.fill_between(step, low, high, color=_tint(0.8 - 0.6 * depth / (len(levels) // 2)), lw=0, label=name)
     axes.plot(step, _floats(forecast[quantile_column(target, 0.5)]), color=BLUE, lw=1.6, label="median")
     at = forecast.select("step", (pl.col("ts") + pl.duration(hours="step")).alias("ts"))
     came = at.join(outcome.select("ts", target), on="ts", how="left").sort("step")
@@ -204,6 +249,18 @@ def _shade_tiers(evaluated: Evaluated, asset: str, panels: Sequence[Axes]) -> No
         return
     rows = evaluated.decisions.filter(pl.col("asset") == asset).sort("ts")
     shade(panels, _naive(rows["ts"]), rows["tier"].to_numpy() >= 2)
+
+
+def _tint(share: float) -> Any:
+    """Return blue mixed with `share` of white: bands lie on one another, and the legend shows what is seen."""
+    return tuple(share + (1 - share) * part for part in to_rgb(BLUE))
+
+
+def _written(value: float | None) -> str:
+    """Return a gate's value so that one that only rounds to 0 does not read as 0."""
+    if value is None:
+        return "unknown"
+    return f"{value:.1e}" if 0 < abs(value) < 5e-5 else f"{value:.4f}"
 
 
 def _naive(ts: pl.Series) -> Any:

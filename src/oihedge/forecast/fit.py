@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
 
 from oihedge.core.protocols import EpochReporter, FittedModel
 from oihedge.forecast.blocks import cut_blocks
+from oihedge.forecast.kinds import LEARNED, closed_form_fit
 from oihedge.forecast.panel import Roles
-from oihedge.forecast.persistence import fit_persistence
 from oihedge.forecast.settings import Forecast
 
 
@@ -31,6 +32,7 @@ def quiet(epoch: int, metrics: Mapping[str, float]) -> None:
 def fit(
     features: pl.DataFrame, roles: Roles, settings: Forecast, *,
     train_start: datetime, train_end: datetime, calibration_end: datetime, report: EpochReporter = quiet,
+    checkpoint: Path | None = None, start_from: FittedModel | None = None,
 ) -> Fitted:  # fmt: skip
     """Fit the model that `settings.model` names.
 
@@ -46,17 +48,19 @@ def fit(
         train_end: last instant of the training window.
         calibration_end: last instant that may be read.
         report: told each epoch's train_loss and val_loss.
+        checkpoint: the file by which a killed training goes on where it stood; see `training.train`.
+        start_from: a model whose weights training starts from, if they fit; `facts["warm_start"]` says whether.
 
     Raises:
         SchemaError: if a column is missing or not numeric.
         DataError: for NaN or infinite values, an empty column, a constant target or too little history.
-        ModelError: if training gave no finite loss.
+        ModelError: if training gave no finite loss, or memory did not suffice.
     """
     blocks = cut_blocks(
         features, roles, settings, train_start=train_start, train_end=train_end, calibration_end=calibration_end
     )
-    if settings.model == "persistence":
-        return fit_persistence(blocks, roles, settings)
-    from oihedge.forecast.tft_fit import fit_tft
+    if settings.model not in LEARNED:
+        return closed_form_fit(settings.model)(blocks, roles, settings)
+    from oihedge.forecast.learned_fit import fit_learned
 
-    return fit_tft(blocks, roles, settings, report)
+    return fit_learned(blocks, roles, settings, report, checkpoint=checkpoint, start_from=start_from)

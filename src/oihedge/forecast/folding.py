@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 Tensor = torch.Tensor
+_FOLDED = "_folded_once"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,20 @@ def fold(network: Any) -> Folded:
     tensors["out.weight"] = torch.cat([layer.weight for layer in layers])
     tensors["out.bias"] = torch.cat([layer.bias for layer in layers])
     return Folded(network, tensors, past, ahead, tuple(_direct(network, (past, ahead))))
+
+
+def folded_once(network: Any) -> Folded:
+    """Fold a network that only predicts, or return what was folded before: its weights have not been written since."""
+    parts = _kept(network, "parameters", lambda: list(network.parameters()))
+    marks = [(part.data_ptr(), part._version) for part in parts]
+    before = network.__dict__.get(_FOLDED)
+    if before is None or before[0] != marks:
+        with torch.inference_mode():
+            folded = fold(network)
+            whole = {name: one.contiguous() for name, one in folded.tensors.items()}
+        before = marks, replace(folded, tensors=whole)
+        network.__dict__[_FOLDED] = before
+    return before[1]  # type: ignore[no-any-return]
 
 
 def _kept(module: Any, key: Any, make: Callable[[], Any]) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from oihedge.core.clock import iso
-from oihedge.core.errors import DataError
+from oihedge.core.errors import DataError, ModelError
 from oihedge.core.tables import UTC_TIME
 from oihedge.forecast.panel import TARGETS, Floats, Ints, Panel, hour_of
 
@@ -84,6 +84,23 @@ def forecast_frame(
             **{name: values[:, i] for i, name in enumerate(quantile_columns(levels))},
         }
     )
+
+
+def at_horizon(forecasts: pl.DataFrame, horizon_h: int) -> pl.DataFrame:
+    """Return the rows of a forecast at its last step, which carry the p_unwind of `horizon_h`.
+
+    Raises:
+        ModelError: if the model was trained for another horizon, whose p_unwind is of another event.
+    """
+    trained = forecasts.select(pl.col("step").max()).item()
+    if trained != horizon_h:
+        raise ModelError(
+            "the model was trained for another horizon",
+            expected=f"{horizon_h} h ahead, as forecast.horizon_h says",
+            got=f"{trained} h",
+            do="retrain, or set forecast.horizon_h back",
+        )
+    return forecasts.filter(pl.col("step") == horizon_h)
 
 
 def _needs(shape: tuple[int, int]) -> str:

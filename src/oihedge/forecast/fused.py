@@ -69,7 +69,7 @@ def line_elu(values: Tensor, slope: Tensor, level: Tensor, drop: Dropper) -> Ten
 
 def shift_elu(x: Tensor, shift: Tensor, drop: Dropper) -> Tensor:
     """Return ELU(x + shift): x (blocks, rows, hidden), shift (blocks, hidden)."""
-    return applied(_ShiftElu, x, shift) if drop.fits(x) else functional.elu(x + shift[:, None])  # type: ignore[no-any-return]
+    return applied(_ShiftElu, x, shift) if drop.fits(x) else functional.elu(x + shift[:, None])
 
 
 def glu_add_norm(

@@ -7,6 +7,8 @@ from pathlib import Path
 from oihedge.core.errors import ModelError
 from oihedge.core.protocols import FittedModel
 from oihedge.forecast.artifact import read_artifact
+from oihedge.forecast.closed_form import ClosedForm
+from oihedge.forecast.kinds import CLOSED_FORM, LEARNED
 
 
 def load(folder: Path) -> FittedModel:
@@ -16,12 +18,10 @@ def load(folder: Path) -> FittedModel:
         ModelError: naming the file that is missing or damaged, or the part that does not fit.
     """
     kind, description, tensors = read_artifact(folder)
-    if kind == "persistence":
-        from oihedge.forecast.persistence import PersistenceModel
+    if kind in CLOSED_FORM:
+        return ClosedForm.from_parts(kind, description)
+    if kind in LEARNED:
+        from oihedge.forecast.learned import LearnedModel
 
-        return PersistenceModel.from_parts(description, tensors)
-    if kind == "tft":
-        from oihedge.forecast.tft import TftModel
-
-        return TftModel.from_parts(description, tensors)
-    raise ModelError(f"{folder} holds a model of kind {kind!r}", expected="tft or persistence")
+        return LearnedModel.from_parts(kind, description, tensors)
+    raise ModelError(f"{folder} holds a model of kind {kind!r}", expected=", ".join((*LEARNED, *CLOSED_FORM)))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from oihedge.forecast.folding import Folded, fold
+from oihedge.forecast.folding import Folded
 from oihedge.forecast.fused import Dropper, applied
 from oihedge.forecast.segments import Batch
 from oihedge.forecast.shared import contexts, forward_shared
@@ -79,10 +79,8 @@ def flat_loss(loss: Tensor, parts: Sequence[Tensor], flat: Tensor) -> Tensor:
     return ready
 
 
-def predict_in_parallel(network: Any, batches: Sequence[Batch], workers: int, *, compiled: bool) -> list[Tensor]:
+def predict_in_parallel(folded: Folded, batches: Sequence[Batch], workers: int, *, compiled: bool) -> list[Tensor]:
     """Return, batch by batch, what the network says: (windows, targets, horizon, outputs)."""
-    with torch.inference_mode():
-        folded = fold(network)
     drop = Dropper(compiled=compiled)
 
     def one(part: Batch) -> Tensor:

@@ -6,7 +6,7 @@ steps apart, because neighbours teach the same; prediction takes what it is aske
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +128,23 @@ class Deck:
             hand = slice(self._next, self._next + segments)
             self._next += segments
             yield self._rows.batch(self._begin[hand], self._offsets[hand])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that is dealt from, by name."""
+        rows = self._rows
+        named = {"reals": rows.reals, "categoricals": rows.categoricals, "series": torch.as_tensor(rows.series)}
+        aims = {f"target {i}": target for i, target in enumerate(rows.targets)}
+        return named | aims | {f"scale {i}": scale for i, scale in enumerate(rows.scales)}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return, as tensors and as plain JSON values, where the deal stands: `restore` goes on from there."""
+        cut = {"begin": torch.as_tensor(self._begin), "offsets": torch.as_tensor(self._offsets)}
+        return cut, {"next": self._next, "draw": self._draw.bit_generator.state}
+
+    def restore(self, cut: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+        """Deal next what the deck whose `state` this is would have dealt."""
+        self._begin, self._offsets = cut["begin"].numpy(), cut["offsets"].numpy()
+        self._next, self._draw.bit_generator.state = told["next"], told["draw"]
 
 
 class Cover:

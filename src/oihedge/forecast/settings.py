@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from oihedge.core.settings import Count, Positive, Settings, Share
+from oihedge.forecast.kinds import known_kind
 
 
 class Forecast(Settings):
     """The forecaster and its training."""
 
-    model: Literal["tft", "persistence"]
+    model: Annotated[str, AfterValidator(known_kind)]
     encoder_h: Count
     horizon_h: Count
     drop: Share
@@ -30,6 +31,8 @@ class Forecast(Settings):
     """Windows that share what is computed per time step: more are quicker, fewer segments a step learn less from it."""
     segment_stride_h: Count = 12
     """Hours between neighbouring windows of a segment: next to one another they teach the same."""
+    warm_start: bool = False
+    """Whether a retrain starts from the champion's weights, where they fit."""
     max_epochs: Count
     max_steps_per_epoch: Count
     max_train_s: Positive

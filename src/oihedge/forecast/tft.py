@@ -1,151 +1,116 @@
-"""The fitted Temporal Fusion Transformer: network, scalers, scenarios and calibration behind `FittedModel`."""
+"""The Temporal Fusion Transformer: pytorch-forecasting's, trained and asked in shared segments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
 
-import numpy as np
-import polars as pl
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from pytorch_forecasting import TemporalFusionTransformer
+from pytorch_forecasting.data.encoders import MultiNormalizer, TorchNormalizer
 
 from oihedge.core.errors import ModelError
-from oihedge.forecast.artifact import write_artifact
-from oihedge.forecast.calibration import Calibration, EventScore, logit
-from oihedge.forecast.frames import forecast_frame, wanted_rows
-from oihedge.forecast.network import Network, forecast_windows, hyper_parameters, network_from, torch_threads
-from oihedge.forecast.panel import Floats, Ints, Panel, build_panel
-from oihedge.forecast.scaling import Scalers
-from oihedge.forecast.scenarios import Scenarios
-from oihedge.forecast.segments import Rows
-from oihedge.forecast.windows import first_rows
+from oihedge.forecast.folding import fold, folded_once
+from oihedge.forecast.network import Network, quantile_losses
+from oihedge.forecast.panel import TARGETS
+from oihedge.forecast.parallel import parallel_loss, predict_in_parallel
+from oihedge.forecast.segments import Batch, Cover
+from oihedge.forecast.settings import Forecast
 
-WEIGHTS, COPULA = "network.safetensors", "copula.safetensors"
+_HYPER_PARAMETERS = (
+    "hidden_size", "lstm_layers", "dropout", "output_size", "attention_head_size", "max_encoder_length",
+    "static_categoricals", "static_reals", "time_varying_categoricals_encoder", "time_varying_categoricals_decoder",
+    "categorical_groups", "time_varying_reals_encoder", "time_varying_reals_decoder", "x_reals", "x_categoricals",
+    "hidden_continuous_size", "hidden_continuous_sizes", "embedding_sizes", "embedding_paddings", "embedding_labels",
+    "share_single_variable_networks", "causal_attention", "mask_bias",
+)  # fmt: skip
 
 
-@dataclass
-class TftModel:
-    """A trained network with all that turns its output into forecasts; `facts` tell how the fit went."""
+class SharedTft(Network, TemporalFusionTransformer):  # type: ignore[misc]
+    """pytorch-forecasting's TFT; same forward and state_dict.
 
-    network: Network
-    scalers: Scalers
-    scenarios: Scenarios
-    score: EventScore
-    calibration: Calibration
-    known: tuple[str, ...]
-    shape: tuple[int, int]
-    drop: float
-    threads: int
-    facts: dict[str, Any] = field(default_factory=dict)
-    kind: str = field(default="tft", init=False)
+    It takes pytorch-forecasting's own batches as ever, and a `Batch` of segments by the shared path, of which `workers`
+    threads each do a part.
+    """
 
-    def __post_init__(self) -> None:
-        self.network.workers = self.threads
-
-    def predict(self, features: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
-        """Forecast; see `core.protocols.FittedModel.predict`.
-
-        Args:
-            features: rows (asset, ts, inputs) that, besides the history, reach H hours past each instant with at least
-                the known columns filled (the others may be null and are not read there).
-            at: the instants. An asset without unbroken history up to an instant is left out at that instant.
-
-        Raises:
-            DataError: if a column is missing, an asset is unknown, the rows ahead are missing, or nothing asked for can
-                be forecast.
-        """
-        panel = build_panel(features, self.scalers.columns, self.scalers.assets)
-        rows = wanted_rows(panel, self.known, self.shape, at)
-        quantiles = self.quantiles(panel, rows)
-        p_unwind = self.calibration.apply(self.views(panel, rows, quantiles))
-        return forecast_frame(panel, rows, quantiles, self.scenarios.levels, p_unwind, self.calibration.base_rate)
-
-    def views(self, panel: Panel, rows: Ints, quantiles: Floats) -> Floats:
-        """Return the two views on an unwind as log-odds (forecasts, 2): the paths' share, and the score."""
-        share = self.scenarios.first_passage(quantiles[:, 1], self.drop)
-        inputs = self.scalers.inputs(panel)[rows]
-        score = self.score.log_odds(inputs, panel.asset[rows], len(panel.assets))
-        return np.column_stack([logit(share), score])
-
-    def quantiles(self, panel: Panel, rows: Ints) -> Floats:
-        """Return the quantiles (forecasts, targets, steps, levels), sorted, in hourly log changes."""
-        tensors = Rows.of_panel(panel, self.scalers.inputs(panel), self.shape)
-        with torch_threads(self.threads):
-            scaled = forecast_windows(self.network, tensors, first_rows(rows, self.shape[0]))
-        spread = self.scalers.target_spread[panel.asset[rows]]
-        return np.sort(scaled, axis=-1) * spread[:, :, None, None]
-
-    def save(self, folder: Path) -> None:
-        """Write the model into `folder` as JSON and safetensors; how long training took is left out."""
-        levels = self.scenarios.levels
-        description = {
-            "network": hyper_parameters(self.network, levels),
-            "scalers": self.scalers.as_json(),
-            "scenarios": {"paths": self.scenarios.paths, "seed": self.scenarios.seed, "levels": list(levels)},
-            "score": asdict(self.score),
-            "calibration": asdict(self.calibration),
-            "known": list(self.known),
-            "shape": list(self.shape),
-            "drop": self.drop,
-            "threads": self.threads,
-        }
-        copula = {"correlation": torch.from_numpy(self.scenarios.correlation)}
-        files = {WEIGHTS: save_tensors(_distinct(self.network)), COPULA: save_tensors(copula)}
-        write_artifact(folder, self.kind, description, files)
+    kind = "tft"
+    compiled: bool = True
 
     @classmethod
-    def from_parts(cls, description: Mapping[str, Any], tensors: Mapping[str, bytes]) -> TftModel:
-        """Return the model that `save` wrote.
+    def untrained(cls, dataset: Any, settings: Forecast) -> Self:
+        """Build a network that fits the windows of a TimeSeriesDataSet, with fresh weights."""
+        with _no_hint():
+            network: Self = cls.from_dataset(
+                dataset,
+                hidden_size=settings.hidden_size,
+                hidden_continuous_size=settings.hidden_continuous_size,
+                attention_head_size=settings.attention_heads,
+                dropout=settings.dropout,
+                learning_rate=settings.learning_rate,
+                loss=quantile_losses(settings.quantiles),
+                logging_metrics=torch.nn.ModuleList([]),
+            )
+        return network
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Build the network that `as_json` described, with fresh weights.
 
         Raises:
-            ModelError: if a part is missing or does not fit the others.
+            ModelError: if the description does not make a network.
         """
         try:
-            shape = (int(description["shape"][0]), int(description["shape"][1]))
-            network = network_from(description["network"])
-            missing = network.load_state_dict(load_tensors(tensors[WEIGHTS]), strict=False)
-            if missing.unexpected_keys or set(missing.missing_keys) != _repeated(network):
-                raise ModelError("the stored weights do not fit the stored network", do="register the model again")
-            drawn, score, pooled = (description[name] for name in ("scenarios", "score", "calibration"))
-            correlation = load_tensors(tensors[COPULA])["correlation"].numpy()
-            return cls(
-                network=network,
-                scalers=Scalers.from_json(description["scalers"]),
-                scenarios=Scenarios(correlation, tuple(drawn["levels"]), drawn["paths"], shape[1], drawn["seed"]),
-                score=EventScore(score["intercept"], tuple(score["weights"])),
-                calibration=Calibration(
-                    pooled["intercept"],
-                    tuple(pooled["slopes"]),
-                    tuple(pooled["centers"]),
-                    float(pooled["base_rate"]),
-                    bool(pooled["told"]),
-                ),
-                known=tuple(description["known"]),
-                shape=shape,
-                drop=float(description["drop"]),
-                threads=int(description["threads"]),
-            )
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"the stored TFT lacks a part: {str(error).splitlines()[0]}") from error
+            arguments = {name: stored["arguments"][name] for name in _HYPER_PARAMETERS}
+            arguments["embedding_sizes"] = {name: tuple(size) for name, size in arguments["embedding_sizes"].items()}
+            with _no_hint():
+                return cls(
+                    **arguments,
+                    loss=quantile_losses(stored["quantiles"]),
+                    logging_metrics=torch.nn.ModuleList([]),
+                    output_transformer=MultiNormalizer([TorchNormalizer(method="identity") for _ in TARGETS]),
+                )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"the stored network cannot be rebuilt: {type(error).__name__} {error}") from error
+
+    def as_json(self) -> dict[str, Any]:
+        """Return, as plain JSON values, all that `from_json` needs."""
+        arguments = {name: self.hparams[name] for name in _HYPER_PARAMETERS}
+        quantiles = list(self.loss.metrics[0].quantiles)
+        plain: dict[str, Any] = json.loads(json.dumps({"arguments": arguments, "quantiles": quantiles}))
+        return plain
+
+    def batch_loss(self, batch: Batch, seeds: Sequence[int | None]) -> torch.Tensor:
+        """Return the quantile loss of a batch, worked out by one thread per seed; None drops nothing."""
+        return parallel_loss(fold(self), batch, seeds, compiled=self.compiled)
+
+    def batch_quantiles(self, cover: Cover) -> list[torch.Tensor]:
+        """Return, batch by batch, (windows, targets, steps, levels)."""
+        # In one piece the weights change without a mark on the parameters that are views of it.
+        folded = fold(self) if self.one_piece is not None else folded_once(self)
+        return predict_in_parallel(folded, list(cover), self.workers, compiled=self.compiled)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        """Return the loss of a batch."""
+        if isinstance(batch, Batch):
+            return super().training_step(batch, batch_idx)
+        return TemporalFusionTransformer.training_step(self, batch, batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        """Log the loss of a batch."""
+        if isinstance(batch, Batch):
+            return super().validation_step(batch, batch_idx)
+        return TemporalFusionTransformer.validation_step(self, batch, batch_idx)
 
 
-def _distinct(network: Network) -> dict[str, torch.Tensor]:
-    """Return the state without the further names of shared tensors, which safetensors does not hold twice."""
-    repeated = _repeated(network)
-    return {name: value.contiguous() for name, value in network.state_dict().items() if name not in repeated}
+NETWORK = SharedTft
 
 
-def _repeated(network: Network) -> set[str]:
-    seen: set[int] = set()
-    repeated = set()
-    for name, value in network.state_dict().items():
-        if value.data_ptr() in seen and value.numel():
-            repeated.add(name)
-        seen.add(value.data_ptr())
-    return repeated
+@contextmanager
+def _no_hint() -> Iterator[None]:
+    """Keep Lightning's hint about modules among hyper-parameters away: no checkpoint of its kind is ever written."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Attribute '.*' is an instance of `nn.Module`.*")
+        yield

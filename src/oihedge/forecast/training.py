@@ -1,21 +1,24 @@
-"""One bounded training run with Lightning: seeded, silent, nothing left on disk."""
+"""One bounded training run with Lightning: seeded, silent, and resumable at its last finished epoch."""
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Timer
 
 from oihedge.core.errors import ModelError
 from oihedge.core.protocols import EpochReporter
+from oihedge.forecast.checkpoint import State, read_checkpoint, sum_of, write_checkpoint
 from oihedge.forecast.network import Network, in_one_piece
 from oihedge.forecast.segments import Cover, Deck
 from oihedge.forecast.settings import Forecast
@@ -23,13 +26,14 @@ from oihedge.forecast.settings import Forecast
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training run went; `stopped_by` is epochs, patience or time."""
+    """How a training run went; `stopped_by` is epochs, patience or time, `start` tells of the checkpoint."""
 
     epochs: int
     steps: int
     best_epoch: int
     best_loss: float
     stopped_by: str
+    start: str
 
 
 class _Best(Callback):  # type: ignore[misc]
@@ -37,7 +41,7 @@ class _Best(Callback):  # type: ignore[misc]
 
     def __init__(self, report: EpochReporter) -> None:
         self._report = report
-        self._reported = -1
+        self.told: list[dict[str, float]] = []
         self.loss, self.epoch = float("inf"), -1
         self.state: dict[str, torch.Tensor] = {}
 
@@ -48,11 +52,96 @@ class _Best(Callback):  # type: ignore[misc]
             self.loss, self.epoch = loss, trainer.current_epoch
             self.state = {name: value.clone() for name, value in pl_module.state_dict().items()}
         told = {"train_loss": metrics.get("train_loss_epoch"), "val_loss": metrics.get("val_loss")}
-        self._report(trainer.current_epoch, {name: value for name, value in told.items() if value is not None})
+        self.told.append({name: value for name, value in told.items() if value is not None})
+        self._report(trainer.current_epoch, self.told[-1])
+
+    def restore(self, state: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        """Stand where the run did that said `facts`, and report its epochs again."""
+        self.loss, self.epoch, self.told, self.state = facts["loss"], facts["epoch"], facts["told"], state
+        for epoch, told in enumerate(self.told):
+            self._report(epoch, told)
 
 
-def train(network: Network, training: Deck, validation: Cover, settings: Forecast, report: EpochReporter) -> Trained:
+class _Keeper(Checkpoint):  # type: ignore[misc]
+    """Keeps the whole state of a run on disk, epoch by epoch; as a Checkpoint it is called after early stopping."""
+
+    def __init__(self, path: Path, fingerprint: str, deck: Deck, best: _Best, patience: Any, timer: Any) -> None:
+        self._path, self._fingerprint = path, fingerprint
+        self._deck, self._best, self._patience, self._timer = deck, best, patience, timer
+        self._found: State | None = None
+
+    def resume(self, trainer: Any, network: Network) -> str:
+        """Put back what an earlier process left, all but what `on_train_start` does, and say whether it did."""
+        try:
+            found = read_checkpoint(self._path, self._fingerprint)
+        except ModelError as error:
+            return f"anew: {error}"
+        if found is None:
+            return "anew"
+        facts, self._found = found.facts, found
+        network.load_state_dict(found.under("weights."))
+        self._best.restore(found.under("best."), facts["best"])
+        self._deck.restore(found.under("deck."), facts["deck"])
+        best_score = torch.tensor(facts["patience"]["best_score"])
+        self._patience.load_state_dict({**facts["patience"], "best_score": best_score})
+        self._timer.load_state_dict(facts["timer"])
+        progress = trainer.fit_loop.epoch_progress.current
+        progress.ready = progress.started = progress.processed = progress.completed = facts["epochs"]
+        steps = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
+        steps.ready = steps.completed = facts["steps"]
+        trainer.should_stop = facts["over"]
+        return f"resumed after {facts['epochs']} epochs"
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put back what exists only now, and the random state that setting up has moved."""
+        if self._found is None:
+            return
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in self._found.under("optimizer.").items():
+            index, _, part = name.partition(".")
+            state.setdefault(int(index), {})[part] = value
+        facts = self._found.facts
+        trainer.optimizers[0].load_state_dict({"state": state, "param_groups": facts["groups"]})
+        trainer.lr_scheduler_configs[0].scheduler.load_state_dict(facts["schedule"])
+        torch.set_rng_state(self._found.tensors["rng"])
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        optimizer, best, patience = trainer.optimizers[0].state_dict(), self._best, self._patience.state_dict()
+        cut, deck = self._deck.state()
+        parts = {
+            "weights.": pl_module.state_dict(),
+            "best.": best.state,
+            "deck.": cut,
+            **{f"optimizer.{index}.": state for index, state in optimizer["state"].items()},
+        }
+        tensors = {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}
+        epochs = trainer.current_epoch + 1  # Lightning counts it only after the callbacks
+        facts = {
+            "epochs": epochs, "steps": trainer.global_step, "deck": deck,
+            "over": trainer.should_stop or epochs >= trainer.max_epochs,
+            "best": {"loss": best.loss, "epoch": best.epoch, "told": best.told},
+            "patience": {**patience, "best_score": float(patience["best_score"])},
+            "timer": self._timer.state_dict(), "groups": optimizer["param_groups"],
+            "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+        }  # fmt: skip
+        write_checkpoint(self._path, State({**tensors, "rng": torch.get_rng_state()}, facts), self._fingerprint)
+
+
+def train(
+    network: Network, training: Deck, validation: Cover, settings: Forecast, report: EpochReporter, *,
+    checkpoint: Path | None = None,
+) -> Trained:  # fmt: skip
     """Train `network` in place; it ends with the weights of its best epoch on `validation`.
+
+    Args:
+        network: what is trained, from the weights that it has.
+        training: dealt from.
+        validation: what each epoch is judged on.
+        settings: bounds of the training.
+        report: told each epoch's train_loss and val_loss; those before a resumption are told again.
+        checkpoint: where the state after each epoch is kept. A training killed at any moment goes on from there when it
+            is started again with the same weights, data and settings, and ends with the very same weights. The file
+            stays when training has ended, so that what comes after may be killed too; removing it is the caller's.
 
     Raises:
         ModelError: if the loss was never a number.
@@ -60,14 +149,21 @@ def train(network: Network, training: Deck, validation: Cover, settings: Forecas
     best, patience = _Best(report), EarlyStopping("val_loss", patience=settings.patience, check_finite=True)
     timer = Timer(timedelta(seconds=settings.max_train_s), interval="step", verbose=False)
     network.total_steps = settings.max_epochs * len(training)
+    callbacks, start = [best, patience, timer], "anew"
+    if checkpoint is not None:
+        fingerprint = _fingerprint(network, training, validation, settings)
+        callbacks.append(keeper := _Keeper(checkpoint, fingerprint, training, best, patience, timer))
     with _quiet(), in_one_piece(network):
         trainer = lightning.Trainer(
             accelerator="cpu", devices=1, max_epochs=settings.max_epochs, min_epochs=1, min_steps=1,
-            gradient_clip_val=settings.gradient_clip, callbacks=[best, patience, timer], logger=False,
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            gradient_clip_val=settings.gradient_clip, callbacks=callbacks, logger=False,
+            enable_checkpointing=checkpoint is not None, enable_progress_bar=False, enable_model_summary=False,
             num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
-        trainer.fit(network, training, validation)
+        if checkpoint is not None:
+            start = keeper.resume(trainer, network)
+        if not trainer.should_stop:
+            trainer.fit(network, training, validation)
     if not best.state:
         raise ModelError(
             "training gave no finite loss", expected="a falling quantile loss", do="lower forecast.learning_rate"
@@ -80,7 +176,20 @@ def train(network: Network, training: Deck, validation: Cover, settings: Forecas
         best_epoch=best.epoch,
         best_loss=best.loss,
         stopped_by=_stopped_by(trainer, timer, patience),
+        start=start,
     )
+
+
+def _fingerprint(network: Network, training: Deck, validation: Cover, settings: Forecast) -> str:
+    """Digest all that the weights at the end depend on."""
+    cut, deck = training.state()
+    judged = {
+        f"{number} {name}": value
+        for number, batch in enumerate(validation)
+        for name, value in (("reals", batch.segments.reals), *((f"target {i}", t) for i, t in enumerate(batch.targets)))
+    }
+    texts = [settings.model_dump_json(), json.dumps(deck), f"{len(training)} {network.workers} {network.seed}"]
+    return sum_of(texts, {**network.state_dict(), **training.tensors(), **cut, **judged})
 
 
 def _stopped_by(trainer: Any, timer: Any, patience: Any) -> str:

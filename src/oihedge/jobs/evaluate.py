@@ -13,7 +13,7 @@ import polars as pl
 from oihedge.config import Config
 from oihedge.core.clock import HOUR, iso
 from oihedge.core.errors import DataError
-from oihedge.core.protocols import FittedModel, Progress, silent
+from oihedge.core.protocols import EpochReporter, FittedModel, Progress, silent
 from oihedge.evaluation.folds import Fold, folds
 from oihedge.evaluation.metrics import plain
 from oihedge.evaluation.verdict import verdict
@@ -21,9 +21,10 @@ from oihedge.evaluation.walk_forward import Evaluated, Inputs, walk_forward
 from oihedge.features.build import columns
 from oihedge.features.calendar import with_calendar
 from oihedge.features.labels import unwind_label
-from oihedge.forecast.fit import fit
+from oihedge.forecast.fit import Fitted, fit, quiet
 from oihedge.hedge.policy import decide
 from oihedge.hedge.signals import firing_rates, ill_fitting_signals
+from oihedge.jobs.epochs import told
 from oihedge.jobs.featuring import FeatureSet, features, keep, market_frames
 
 
@@ -92,12 +93,40 @@ def extend(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
 
 
 def train(
-    config: Config, rows: pl.DataFrame, window: Mapping[str, datetime], *, report: Any, model: str | None = None
-) -> FittedModel:
-    """Fit the configured forecaster (or `model`) on `window` (train_start, train_end, calibration_end)."""
+    config: Config,
+    rows: pl.DataFrame,
+    window: Mapping[str, datetime],
+    *,
+    report: EpochReporter = quiet,
+    model: str | None = None,
+    checkpoint: Path | None = None,
+    start_from: FittedModel | None = None,
+) -> Fitted:
+    """Fit the configured forecaster (or `model`) on `window` (train_start, train_end, calibration_end).
+
+    `checkpoint` and `start_from` are those of `forecast.fit.fit`.
+    """
     settings = config.forecast if model is None else config.forecast.model_copy(update={"model": model})
     until = rows.filter(pl.col("ts") <= window["calibration_end"])
-    return fit(until, columns(config.features), settings, report=report, **window)
+    return fit(
+        until, columns(config.features), settings, report=report, checkpoint=checkpoint, start_from=start_from, **window
+    )
+
+
+def lay_folds(config: Config, rows: pl.DataFrame) -> list[Fold]:
+    """Return the walk-forward's folds over `rows`, oldest first.
+
+    Raises:
+        DataError: for too little history.
+    """
+    first, newest = usable_span(config, rows)
+    last = newest - (config.forecast.horizon_h - 1) * HOUR
+    return folds(first, last, config.evaluation, config.forecast.train_days, config.forecast.calibration_days)
+
+
+def window_of(fold: Fold) -> dict[str, datetime]:
+    """Return what `train` may read of a fold; it ends the purge before the test window."""
+    return {"train_start": fold.train_start, "train_end": fold.train_end, "calibration_end": fold.calibration_end}
 
 
 def decisions_of(config: Config, rows: pl.DataFrame, forecasts: pl.DataFrame | None) -> pl.DataFrame:
@@ -106,17 +135,26 @@ def decisions_of(config: Config, rows: pl.DataFrame, forecasts: pl.DataFrame | N
     return decide(in_time, forecasts, config.hedge, {}).rows
 
 
-def assess(config: Config, *, as_of: datetime, progress: Progress = silent) -> Assessment:
+def assess(
+    config: Config, *, as_of: datetime, progress: Progress = silent, checkpoints: Path | None = None
+) -> Assessment:
     """Evaluate the recipe on every fold.
+
+    Each fold's model is trained from scratch, whatever `forecast.warm_start` says: the champion has seen test windows.
+
+    Args:
+        config: the recipe.
+        as_of: the instant to work at.
+        progress: told of folds, and of the epochs of each.
+        checkpoints: folder where each fold's training is kept, for a run that is killed.
 
     Raises:
         DataError: for an empty window or too little history.
     """
     feature_set = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days))
     rows = feature_set.past
-    first, newest = usable_span(config, rows)
-    last = newest - (config.forecast.horizon_h - 1) * HOUR
-    laid = folds(first, last, config.evaluation, config.forecast.train_days, config.forecast.calibration_days)
+    first, _ = usable_span(config, rows)
+    laid = lay_folds(config, rows)
     prices, funding = market_frames(config, as_of=as_of, start=first)
     inputs = Inputs(
         features=rows, prices=prices, funding=funding, holdings=config.hedge.portfolio.quantities,
@@ -125,9 +163,11 @@ def assess(config: Config, *, as_of: datetime, progress: Progress = silent) -> A
     )  # fmt: skip
 
     def fit_fold(fold: Fold) -> tuple[FittedModel, FittedModel]:
-        window = {"train_start": fold.train_start, "train_end": fold.train_end, "calibration_end": fold.calibration_end}
-        mine = train(config, rows, window, report=lambda epoch, metrics: None)
-        plain = train(config, rows, window, report=lambda epoch, metrics: None, model="persistence")
+        window, name = window_of(fold), f"fold {fold.index + 1}"
+        kept = checkpoints / f"{name}.safetensors" if checkpoints else None
+        report = told(progress, name, config.forecast.max_epochs, quiet)
+        mine = train(config, rows, window, report=report, checkpoint=kept)
+        plain = train(config, rows, window, model="persistence")
         return WithCalendar(mine, config), WithCalendar(plain, config)
 
     evaluated = walk_forward(

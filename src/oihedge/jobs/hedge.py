@@ -241,6 +241,7 @@ def _ref(model: dict[str, Any]) -> ModelRef:
 
 def _forecasts(lake: Lake, config: Config, inputs: Inputs, rows: pl.DataFrame, due: pl.DataFrame) -> pl.DataFrame:
     """Forecast at every instant that the tier machine still has to step through; a model that fails gives nulls."""
+    from oihedge.forecast.frames import at_horizon
     from oihedge.forecast.load import load
 
     assert inputs.model is not None
@@ -248,7 +249,7 @@ def _forecasts(lake: Lake, config: Config, inputs: Inputs, rows: pl.DataFrame, d
     reference = _ref(inputs.model)
     try:
         model = WithCalendar(load(open_registry(config).model_folder(reference)), config)
-        forecasts = model.predict(rows, instants).filter(pl.col("step") == config.forecast.horizon_h)
+        forecasts = at_horizon(model.predict(rows, instants), config.forecast.horizon_h)
     except (ModelError, DataError):
         unknown = pl.lit(None, pl.Float64)
         return due.select("asset", "ts", p_unwind=unknown, p_unwind_base=unknown)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +18,7 @@ import polars as pl
 from oihedge import __version__
 from oihedge.config import Config
 from oihedge.core.clock import HOUR, iso
-from oihedge.core.errors import ModelError
+from oihedge.core.errors import ModelError, OihedgeError, one_line
 from oihedge.core.hashing import code_version, digest
 from oihedge.core.protocols import FittedModel, Progress, silent
 from oihedge.core.types import Gate, ModelRef
@@ -24,8 +27,12 @@ from oihedge.evaluation.leakage import leakage_probe
 from oihedge.evaluation.metrics import plain
 from oihedge.features.build import columns
 from oihedge.features.calendar import known_columns
+from oihedge.forecast.fit import Fitted
+from oihedge.forecast.frames import at_horizon
+from oihedge.forecast.interpret import Interpretation, interpret
 from oihedge.forecast.load import load
 from oihedge.jobs.comparison import against_champion
+from oihedge.jobs.epochs import told
 from oihedge.jobs.evaluate import Assessment, WithCalendar, assess, decisions_of, extend, train, usable_span
 from oihedge.jobs.featuring import features
 from oihedge.jobs.opening import open_lake, open_registry
@@ -63,15 +70,21 @@ class RetrainReport:
 def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> RetrainReport:
     """Retrain as of `as_of`, or return the finished run of the same key.
 
-    The key is (as_of, the features' content, config hash, code version): the same inputs train once.
+    The key is (as_of, the features' content, config hash, code version, and with forecast.warm_start the champion's
+    version): the same inputs train once. A run that was killed goes on at the last epoch that it had finished.
 
     Raises:
         DataError: for an empty window or too little history; the run is marked failed with its reason.
         ModelError: if the registered model does not reproduce the trainer's output; it then gets no alias.
+        OihedgeError: if memory does not suffice.
     """
     registry = open_registry(config)
     feature_set = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days))
-    key = digest([iso(as_of), feature_set.content, config.hash, code_version(__version__)])
+    start = registry.champion_before(as_of) if config.forecast.warm_start else None
+    made_of = [feature_set.content, config.hash, code_version(__version__), *([start.version] if start else [])]
+    key = digest([iso(as_of), *made_of])
+    # Without as_of: a retrain of now that is killed goes on when it is started again, which is another now.
+    checkpoints = config.path(config.run.data) / "checkpoints" / digest(made_of)
     done = registry.finished(key)
     if done is not None:
         _announce(registry, done)
@@ -81,21 +94,40 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Retr
         "config_hash": config.hash, "code_version": code_version(__version__), "label": config.run.title,
         "simulated": str(config.simulated).lower(),
     }  # fmt: skip
-    with registry.run(f"{config.forecast.model} {iso(as_of)}", tags=tags, params=_parameters(config)) as active:
+    with (
+        registry.run(f"{config.forecast.model} {iso(as_of)}", tags=tags, params=_parameters(config)) as active,
+        _told_of_memory(),
+    ):
         registry.abandon_others(key, active.run_id)
+        active.environment()
         progress(0, 3, "walk-forward")
-        assessment = assess(config, as_of=as_of, progress=progress)
+        assessment = assess(config, as_of=as_of, progress=progress, checkpoints=checkpoints)
         active.tags({"features_version": str(assessment.report.features_version)})
         progress(1, 3, "final fit")
-        model, epochs = _final_fit(config, assessment, active)
+        model, epochs = _final_fit(config, assessment, active, checkpoints, _loaded(registry, start), progress)
         progress(2, 3, "registering")
         version = _register(config, registry, active, model, assessment)
         champion = registry.champion()
         verdicts = _judge(config, registry, assessment, model, as_of)
-        _log(config, active, assessment, verdicts, epochs, champion.version if champion else "")
+        _log(config, active, assessment, model, verdicts, epochs, champion.version if champion else "")
     _announce(registry, version)
+    shutil.rmtree(checkpoints.parent, ignore_errors=True)  # what killed runs of earlier hours left goes too
     progress(3, 3, f"version {version.version}")
     return _report(registry, version, reused=False)
+
+
+@contextmanager
+def _told_of_memory() -> Iterator[None]:
+    """Say in one line what to lower where memory did not suffice: allocators say so each in its own way."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = one_line(error)
+        if not isinstance(error, MemoryError) and not re.search("can't allocate memory|out of memory", text):
+            raise
+        raise OihedgeError(
+            "out of memory", got=text, do="lower forecast.batch_size, hidden_size, encoder_h or scenario_paths"
+        ) from error
 
 
 def _announce(registry: Registry, version: ModelRef) -> None:
@@ -112,7 +144,18 @@ def _parameters(config: Config) -> dict[str, Any]:
     }
 
 
-def _final_fit(config: Config, assessment: Assessment, active: ActiveRun) -> tuple[FittedModel, list[dict[str, float]]]:
+def _loaded(registry: Registry, version: ModelRef | None) -> FittedModel | None:
+    return None if version is None else load(registry.model_folder(version))
+
+
+def _final_fit(
+    config: Config,
+    assessment: Assessment,
+    active: ActiveRun,
+    checkpoints: Path,
+    start_from: FittedModel | None,
+    progress: Progress,
+) -> tuple[Fitted, list[dict[str, float]]]:
     """Fit on the newest window; the last calibration_days are held back for calibration."""
     rows = assessment.feature_set.past
     first, newest = usable_span(config, rows)
@@ -125,7 +168,11 @@ def _final_fit(config: Config, assessment: Assessment, active: ActiveRun) -> tup
         active.epoch(epoch, metrics)
 
     window = {"train_start": start, "train_end": train_end, "calibration_end": newest}
-    return train(config, rows, window, report=report), epochs
+    watched = told(progress, "final fit", config.forecast.max_epochs, report)
+    kept = checkpoints / "final.safetensors"
+    model = train(config, rows, window, report=watched, checkpoint=kept, start_from=start_from)
+    active.tags({"training": str(model.facts.get("start", ""))})
+    return model, epochs
 
 
 def _register(
@@ -182,7 +229,7 @@ def _judge(
 
 
 def _horizon(config: Config, forecasts: pl.DataFrame) -> pl.DataFrame:
-    return forecasts.filter(pl.col("step") == config.forecast.horizon_h)
+    return at_horizon(forecasts, config.forecast.horizon_h)
 
 
 def _leakage(config: Config, assessment: Assessment) -> int:
@@ -208,6 +255,7 @@ def _log(
     config: Config,
     active: ActiveRun,
     assessment: Assessment,
+    model: Fitted,
     verdicts: Sequence[Gate],
     epochs: list[dict[str, float]],
     champion: str,
@@ -223,6 +271,7 @@ def _log(
     active.json("evaluation.json", {**report.as_dict(), "strategies": list(report.strategies)})
     judged = {"passed": passed(verdicts), "champion": champion, "gates": [plain(asdict(gate)) for gate in verdicts]}
     active.json("gates.json", judged)
+    active.json("fit.json", model.facts)
     active.dataset(
         "features", source=str(config.lake.root), version=report.features_version,
         profile={"spec": assessment.feature_set.spec, "rows": rows.height, "first": iso(rows["ts"].min()),  # type: ignore[arg-type]
@@ -236,8 +285,25 @@ def _log(
         "reliability": figures.reliability(report.scores, label),
         "loss": figures.loss_curve(epochs, label),
     }
+    looked_at = _interpreted(config, assessment, model)
+    if looked_at is not None:
+        active.json("interpretation.json", looked_at.as_dict())
+        note = (
+            f"mean over {looked_at.windows} unseen windows, {looked_at.first:%Y-%m-%d} to {looked_at.last:%Y-%m-%d} UTC"
+        )
+        drawn["importance"] = figures.variable_importance(looked_at.encoder, looked_at.decoder, label, note)
+        drawn["attention"] = figures.attention_by_lag(looked_at.attention, label, note)
     for name, figure in drawn.items():
         active.figure(f"{name}.png", figure)
+
+
+def _interpreted(config: Config, assessment: Assessment, model: FittedModel) -> Interpretation | None:
+    """Ask the final model what it looks at in the calibration days, which its network was not trained on."""
+    rows = assessment.feature_set.past
+    _, newest = usable_span(config, rows)
+    after = newest - timedelta(days=config.forecast.calibration_days)
+    recent = rows.filter(pl.col("ts") > after - config.forecast.encoder_h * HOUR)
+    return interpret(model, extend(recent, config), after=after)
 
 
 def _report(registry: Registry, version: ModelRef, *, reused: bool) -> RetrainReport:

@@ -26,7 +26,8 @@ from oihedge.registry.versions import log_version, model_ref
 __all__ = ["ActiveRun", "Registry"]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-RETRAIN_KEY = "retrain_key"
+RETRAIN_KEY, SEARCH_KEY = "retrain_key", "search_key"
+PARENT = "mlflow.parentRunId"
 FINGERPRINT = "manifest_sha256"
 MANIFEST = "manifest.json"
 
@@ -69,12 +70,31 @@ class Registry:
 
     @contextmanager
     def run(
-        self, name: str, *, tags: Mapping[str, str] | None = None, params: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        parent: str | None = None,
+        resume: str | None = None,
     ) -> Iterator[ActiveRun]:
-        """Open a run; leaving normally finishes it, an error marks it failed and withdraws what it registered."""
+        """Open a run; leaving normally finishes it, an error marks it failed and withdraws what it registered.
+
+        Args:
+            name: shown in MLflow.
+            tags: to set.
+            params: the settings.
+            parent: id of the run that it is nested in.
+            resume: id of an earlier run to go on with instead of making one; its parameters must be the same.
+        """
         client = self._client
-        run = client.create_run(self._opened[1][self._settings.experiment], tags=dict(tags or {}), run_name=name)
-        active = ActiveRun(client, run.info.run_id)
+        told = {**(tags or {}), **({PARENT: parent} if parent else {})}
+        if resume is None:
+            run_id = client.create_run(self._opened[1][self._settings.experiment], tags=told, run_name=name).info.run_id
+        else:
+            run_id = resume
+            client.update_run(run_id, status="RUNNING")
+        active = ActiveRun(client, run_id)
         try:
             active.parameters(params or {})
             yield active
@@ -99,6 +119,16 @@ class Registry:
                 self._withdraw(run.info.run_id)
                 dead = ModelError("its process ended before it did", do=f"run {run_id} took over")
                 ActiveRun(self._client, run.info.run_id).fail(dead, "KILLED")
+
+    def search_run(self, key: str) -> str | None:
+        """Return the id of the run with tag `search_key` = `key`, finished or not, if there is one."""
+        return next((run.info.run_id for run in self._tagged(SEARCH_KEY, key)), None)
+
+    def abandon_nested(self, parent: str) -> None:
+        """Mark every still running run nested in `parent` as killed: its process died."""
+        for run in self._tagged(PARENT, parent, "RUNNING"):
+            dead = ModelError("its process ended before it did", do="its trial is made again")
+            ActiveRun(self._client, run.info.run_id).fail(dead, "KILLED")
 
     def register(
         self, run: ActiveRun, folder: Path, *, code_path: Path, example: Any, requirements: Sequence[str] = ()
@@ -137,6 +167,14 @@ class Registry:
         version = self._by_alias(CHAMPION)
         in_line = champions(self._ledger.entries())[-1:]
         return version if version is not None and in_line == [version.version] else None
+
+    def champion_before(self, instant: datetime) -> ModelRef | None:
+        """Return the newest champion in line that was trained as of before `instant`: it knows nothing after it."""
+        for version in reversed(champions(self._ledger.entries())):
+            known = self._by_version(version)
+            if known.trained_as_of is not None and known.trained_as_of < instant:
+                return known
+        return None
 
     def challenger(self) -> ModelRef | None:
         """Return the newest version that waits for, or has had, its verdict."""
@@ -265,7 +303,10 @@ class Registry:
             raise
 
     def _runs(self, key: str, status: str) -> list[Any]:
-        where = f"tags.{RETRAIN_KEY} = '{key}' and attributes.status = '{status}'"
+        return self._tagged(RETRAIN_KEY, key, status)
+
+    def _tagged(self, tag: str, value: str, status: str = "") -> list[Any]:
+        where = f"tags.`{tag}` = '{value}'" + (f" and attributes.status = '{status}'" if status else "")
         return list(self._client.search_runs([self._opened[1][self._settings.experiment]], where))
 
     def _versions(self, run_id: str) -> list[ModelRef]:

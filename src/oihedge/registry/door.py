@@ -26,8 +26,9 @@ _TALKATIVE = ("mlflow", "alembic")
 
 
 def import_mlflow() -> Any:
-    """Return the mlflow package, telemetry off."""
+    """Return the mlflow package: telemetry off, and it refuses to load a model that was stored as a pickle."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with warnings.catch_warnings():
         _ignore_chatter()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
 import tempfile
 from collections.abc import Mapping
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from oihedge.core.errors import printable, without_secrets
 from oihedge.core.hashing import canonical_json, digest
 from oihedge.registry.door import import_mlflow, silenced
 
 _PARAMETERS_AT_ONCE = 90
 _LONGEST_PARAMETER = 5_000
 _LONGEST_REASON = 900
+ENVIRONMENT = "environment.txt"
 
 
 class ActiveRun:
@@ -61,6 +66,13 @@ class ActiveRun:
             path.write_text(json.dumps(_plain(value), indent=1, sort_keys=True, default=str) + "\n")
             self._client.log_artifact(self.run_id, str(path))
 
+    def environment(self) -> None:
+        """Keep what this process runs on as environment.txt: a lock that pip can install from."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / ENVIRONMENT
+            path.write_text(environment_lock())
+            self._client.log_artifact(self.run_id, str(path))
+
     def dataset(self, name: str, *, source: str, version: int | None, profile: Mapping[str, Any]) -> None:
         """Record what was trained on.
 
@@ -88,8 +100,8 @@ class ActiveRun:
         self._client.set_terminated(self.run_id, "FINISHED")
 
     def fail(self, error: BaseException, status: str = "FAILED") -> None:
-        """Mark the run failed, with the reason as tag `failure`."""
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        """Mark the run failed, with the reason, one line without secrets, as tag `failure`."""
+        reason = printable(" ".join(without_secrets(f"{type(error).__name__}: {error}").split()))
         self._client.set_tag(self.run_id, "failure", reason[:_LONGEST_REASON])
         self._client.set_terminated(self.run_id, status)
 
@@ -98,6 +110,18 @@ class ActiveRun:
             import_mlflow().log_metrics(
                 {name: float(value) for name, value in values.items()}, step=step, run_id=self.run_id
             )
+
+
+def environment_lock() -> str:
+    """Return every installed distribution as name==version, sorted, below Python and platform as comments."""
+    found: dict[str, str] = {}
+    for distribution in distributions():
+        name = str(distribution.metadata["Name"])
+        found.setdefault(
+            re.sub(r"[-_.]+", "-", name).lower(), distribution.version
+        )  # the first on the path is imported
+    lines = [f"# Python {platform.python_version()}", f"# {platform.platform()}"]
+    return "\n".join([*lines, *(f"{name}=={version}" for name, version in sorted(found.items()))]) + "\n"
 
 
 def _plain(value: Any) -> Any:

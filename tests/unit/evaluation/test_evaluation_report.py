@@ -46,6 +46,8 @@ def drawn(scene, evaluated, verdicts):
         "gates": figures.gate_table(verdicts, LABEL),
         "reliability": figures.reliability(evaluated.scores, LABEL),
         "loss": figures.loss_curve([{"train_loss": 1.0, "val_loss": 1.1}, {"train_loss": 0.8}], LABEL),
+        "importance": figures.variable_importance({"log_oi": 0.2, "basis": 0.8}, {"hour_sin": 1.0}, LABEL, "9 windows"),
+        "attention": figures.attention_by_lag([0.5, 0.2, 0.3], LABEL, "9 windows"),
     }
 
 
@@ -59,8 +61,45 @@ def test_every_figure_names_its_label_and_is_the_same_picture_again(scene, evalu
 @pytest.mark.filterwarnings("error")
 def test_figures_of_an_empty_or_unknown_evaluation_are_drawn_too(scene, evaluated):
     bare = {"model": {**evaluated.scores["model"], "reliability": [], "base_rate": float("nan")}}
-    for figure in (figures.gate_table([], LABEL), figures.loss_curve([], LABEL), figures.reliability(bare, LABEL)):
+    unknown = Gate("coverage", None, 0.05, "mean coverage error <= 0.05", False)
+    for figure in (
+        figures.gate_table([], LABEL),
+        figures.gate_table([unknown], LABEL),
+        figures.loss_curve([], LABEL),
+        figures.reliability(bare, LABEL),
+        figures.variable_importance({"log_oi": 1.0}, {}, LABEL, "1 window"),
+    ):
         assert to_png(figure).startswith(PNG)
+
+
+def test_a_gate_value_that_rounds_to_zero_is_not_written_as_zero():
+    rows = [Gate(f"g{value}", value, 0.0, "x <= 0", False) for value in (1.3e-5, 0.0, 0.25)]
+    words = {text.get_text() for text in figures.gate_table(rows, LABEL).axes[0].texts}
+    assert {"1.3e-05", "0.0000", "0.2500"} <= words
+
+
+def test_variables_are_ranked_and_the_newest_hour_stands_at_the_right():
+    shares = {"log_oi": 0.2, "basis": 0.5, "drawdown": 0.3}
+    encoder, decoder = figures.variable_importance(shares, {"hour_sin": 1.0}, LABEL, "").axes
+    names = [text.get_text() for text in encoder.get_yticklabels()]
+    assert list(zip(names, [bar.get_width() for bar in encoder.patches], strict=True)) == [
+        ("log_oi", 0.2), ("drawdown", 0.3), ("basis", 0.5),
+    ]  # fmt: skip
+    assert [text.get_text() for text in decoder.get_yticklabels()] == ["hour_sin"]
+    (axes,) = figures.attention_by_lag([0.5, 0.2, 0.3], LABEL, "").axes
+    assert [round(bar.get_x() + bar.get_width() / 2) for bar in axes.patches] == [0, 1, 2]
+    assert axes.xaxis_inverted()
+    assert "hours before" in axes.get_xlabel()
+
+
+def test_reliability_shows_the_range_that_was_forecast(evaluated):
+    rare = {"reliability": [{"p": 0.04, "observed": 0.02, "count": 9}, {"p": 0.07, "observed": 0.05, "count": 1}]}
+    often = {"reliability": [{"p": 0.1, "observed": 0.2, "count": 9}, {"p": 0.9, "observed": 1.0, "count": 1}]}
+    widest = [
+        figures.reliability({"model": {**evaluated.scores["model"], **bins}}, LABEL).axes[0].get_xlim()[1]
+        for bins in (rare, often)
+    ]
+    assert widest == pytest.approx([0.125, 1.02])
 
 
 def test_the_figure_of_the_ratio_shades_the_deep_tiers(scene, evaluated):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -91,10 +92,16 @@ def roles() -> Columns:
 
 
 @pytest.fixture(scope="session")
-def tft() -> Any:
-    return fit(make_features(), ROLES, make_settings(), **WINDOW)
+def fitted() -> Callable[[str], Any]:
+    """Return the model of a kind, fitted once."""
+    return functools.cache(lambda kind: fit(make_features(), ROLES, make_settings(model=kind), **WINDOW))
 
 
 @pytest.fixture(scope="session")
-def persistence() -> Any:
-    return fit(make_features(), ROLES, make_settings(model="persistence"), **WINDOW)
+def tft(fitted: Callable[[str], Any]) -> Any:
+    return fitted("tft")
+
+
+@pytest.fixture(scope="session")
+def persistence(fitted: Callable[[str], Any]) -> Any:
+    return fitted("persistence")

@@ -14,11 +14,12 @@ from pytorch_forecasting import TemporalFusionTransformer, TimeSeriesDataSet
 from pytorch_forecasting.data.encoders import EncoderNormalizer, GroupNormalizer, MultiNormalizer, NaNLabelEncoder
 from pytorch_forecasting.metrics import MultiLoss, QuantileLoss
 
-from oihedge.forecast.folding import fold
+from oihedge.forecast.folding import fold, folded_once
 from oihedge.forecast.fused import Dropper
-from oihedge.forecast.network import Network, in_one_piece
+from oihedge.forecast.network import forecast_windows, in_one_piece
 from oihedge.forecast.parallel import flat_loss, parallel_loss, predict_in_parallel
 from oihedge.forecast.segments import Cover, Deck, Rows
+from oihedge.forecast.tft import SharedTft
 from oihedge.forecast.windows import training_batches, why_not_shared
 
 LEVELS = [0.1, 0.5, 0.9]
@@ -61,11 +62,11 @@ def dataset(shape=(7, 3), assets=3, known=2, targets=2, **more) -> TimeSeriesDat
     )  # fmt: skip
 
 
-def network(data, seed=0, **more) -> Network:
+def network(data, seed=0, **more) -> SharedTft:
     torch.manual_seed(seed)
     losses = [QuantileLoss(LEVELS) for _ in data.target_names]
     arguments = {"hidden_size": 8, "hidden_continuous_size": 4, "attention_head_size": 2, "dropout": 0.1} | more
-    made = Network.from_dataset(
+    made = SharedTft.from_dataset(
         data, loss=MultiLoss(losses) if len(losses) > 1 else losses[0], logging_metrics=torch.nn.ModuleList([]),
         log_interval=-1, **arguments,
     )  # fmt: skip
@@ -75,7 +76,7 @@ def network(data, seed=0, **more) -> Network:
     return made.eval()
 
 
-def stock(model: Network, x, dtype=torch.float32):
+def stock(model: SharedTft, x, dtype=torch.float32):
     """Return what pytorch-forecasting's own class says with the same state_dict, and its gradients of the loss."""
     theirs = copy.deepcopy(model)
     theirs.__class__ = TemporalFusionTransformer
@@ -119,7 +120,7 @@ def ours(model, data, first, *, compiled, workers=1):
         for batch in cover
     ) / len(first)  # fmt: skip
     total.backward()
-    said = torch.cat(predict_in_parallel(model, list(cover), workers, compiled=compiled))
+    said = torch.cat(predict_in_parallel(fold(model), list(cover), workers, compiled=compiled))
     return said[cover.order], total.detach(), gradients(model)
 
 
@@ -196,7 +197,7 @@ def test_in_float64_nothing_but_rounding_remains():
         to(rows.scales, torch.float64),
     )  # fmt: skip
     cover, model = Cover(double, first), model.double()
-    said = torch.cat(predict_in_parallel(model, list(cover), 1, compiled=True))[cover.order]
+    said = torch.cat(predict_in_parallel(fold(model), list(cover), 1, compiled=True))[cover.order]
     torch.testing.assert_close(said, truth, rtol=0, atol=1e-10)
     assert len(list(cover)) == 1
     parallel_loss(fold(model), next(iter(cover)), [None], compiled=False).backward()
@@ -241,6 +242,27 @@ def test_dropout_drops_its_share_by_seed_and_gives_the_gradient_of_what_it_kept(
     drop = Dropper(seed=5)
     assert not torch.equal(drop(x, module), drop(x, module))
     assert Dropper()(x, module) is x
+
+
+def test_what_was_folded_once_is_folded_anew_as_soon_as_a_weight_is_written():
+    data = dataset(assets=1)
+    model, (rows, first) = network(data), Rows.of_dataset(data)
+    before = forecast_windows(model, rows, first[:2])
+    assert folded_once(model) is folded_once(model)
+    assert np.array_equal(before, forecast_windows(model, rows, first[:2]))
+    fresh = network(data, seed=9)
+    model.load_state_dict(fresh.state_dict())
+    assert np.array_equal(forecast_windows(model, rows, first[:2]), forecast_windows(fresh, rows, first[:2]))
+    with torch.no_grad():
+        model.output_layer[0].bias.add_(1.0)
+    assert not np.array_equal(forecast_windows(model, rows, first[:2]), forecast_windows(fresh, rows, first[:2]))
+    told = forecast_windows(model, rows, first[:2])
+    with in_one_piece(model):  # a step writes into the one piece, and leaves no mark on its parts
+        assert np.allclose(forecast_windows(model, rows, first[:2]), told, rtol=0, atol=1e-5)
+        with torch.no_grad():
+            model.one_piece.add_(0.1)
+        assert not np.allclose(forecast_windows(model, rows, first[:2]), told, rtol=0, atol=1e-3)
+    assert not np.allclose(forecast_windows(model, rows, first[:2]), told, rtol=0, atol=1e-3)
 
 
 def test_a_batch_gives_the_same_whatever_is_called_before_and_however_often():
@@ -290,7 +312,7 @@ def test_a_cover_holds_what_is_asked_for_in_its_order(asked, seed):
     assert np.array_equal(np.asarray(came)[cover.order], first)
 
 
-def trained(steps: int, *, compiled: bool) -> tuple[Network, list[float]]:
+def trained(steps: int, *, compiled: bool) -> tuple[SharedTft, list[float]]:
     data = dataset(known=2)
     model, losses = network(data).train(), []
     deck = training_batches(data, batch_size=16, windows=4, stride=3)

@@ -10,9 +10,9 @@ from oihedge.core.errors import DataError, ModelError, SchemaError
 from oihedge.forecast.blocks import cut_blocks
 from oihedge.forecast.fit import fit
 from oihedge.forecast.load import load
-from oihedge.forecast.network import hyper_parameters, network_for, network_from
 from oihedge.forecast.scaling import fit_scalers
 from oihedge.forecast.segments import Rows
+from oihedge.forecast.tft import SharedTft
 from oihedge.forecast.windows import first_rows, window_dataset
 
 HOUR = timedelta(hours=1)
@@ -144,13 +144,12 @@ def test_the_rows_that_are_predicted_on_equal_the_datasets(features, roles, sett
 
 
 def test_a_network_is_rebuilt_from_json(features, roles, settings, window):
-    network = network_for(dataset_of(features, roles, settings, window)[3], settings())
-    stored = json.loads(json.dumps(hyper_parameters(network, (0.1, 0.5, 0.9))))
-    again = network_from(stored)
+    network = SharedTft.untrained(dataset_of(features, roles, settings, window)[3], settings())
+    again = SharedTft.from_json(json.loads(json.dumps(network.as_json())))
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     assert shapes == {name: value.shape for name, value in again.state_dict().items()}
     with pytest.raises(ModelError, match="cannot be rebuilt"):
-        network_from({"arguments": {}, "quantiles": [0.1, 0.5, 0.9]})
+        SharedTft.from_json({"arguments": {}, "quantiles": [0.1, 0.5, 0.9]})
 
 
 def test_one_asset_alone_trains(features, roles, settings, window, tmp_path):

@@ -1,5 +1,7 @@
 import json
 import math
+import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,27 @@ def test_a_run_keeps_its_parameters_metrics_figures_files_and_dataset(registry):
     assert figures == {"figures/drawn.png", "figures/given.png"}
     dataset = stored.inputs.dataset_inputs[0].dataset
     assert (dataset.name, json.loads(dataset.source)["delta_table_version"]) == ("features", 3)
+
+
+def test_a_run_keeps_the_environment_as_a_lock_that_names_what_is_imported(registry):
+    with registry.run("first") as run:
+        run.environment()
+    python, machine, *pins = registry.read_bytes(run.run_id, "environment.txt").decode().splitlines()
+    assert python == f"# Python {platform.python_version()}"
+    assert machine.startswith("# ")
+    assert pins == sorted(pins, key=lambda pin: pin.partition("==")[0])
+    pinned = dict(pin.split("==") for pin in pins)
+    assert len(pinned) == len(pins) > 100
+    for name in ("torch", "mlflow", "polars", "pytorch-forecasting", "oihedge"):
+        assert pinned[name] == version(name)
+
+
+def test_the_reason_of_a_failure_is_one_line_without_secrets(registry, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tell-nobody")
+    with pytest.raises(RuntimeError), registry.run("doomed") as run:
+        raise RuntimeError("could not read\nwith key tell-nobody\x1b[2J")
+    reason = registry._client.get_run(run.run_id).data.tags["failure"]
+    assert reason == "RuntimeError: could not read with key ***\\x1b[2J"
 
 
 def test_a_failure_marks_the_run_with_its_reason_and_withdraws_its_version(registry, add_version):

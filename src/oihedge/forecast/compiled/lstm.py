@@ -23,20 +23,32 @@ def _enter(total: Array, h: Array, c: Array, gate: Array, cell: Array, out: Arra
         out[j] = h[j]
 
 
+@inlined
+def _add_products(h: Array, h_: Array, weight_t: Array, total: Array, other: Array) -> None:
+    """Add weight_t's rows times two windows' states to their sums."""
+    size = h.shape[0]
+    k = 0
+    while k + 4 <= size:
+        a0, a1, a2, a3 = h[k], h[k + 1], h[k + 2], h[k + 3]
+        b0, b1, b2, b3 = h_[k], h_[k + 1], h_[k + 2], h_[k + 3]
+        w0, w1, w2, w3 = weight_t[k], weight_t[k + 1], weight_t[k + 2], weight_t[k + 3]
+        for j in range(4 * size):
+            total[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
+            other[j] += b0 * w0[j] + b1 * w1[j] + b2 * w2[j] + b3 * w3[j]
+        k += 4
+    while k < size:
+        a0, b0, w0 = h[k], h_[k], weight_t[k]
+        for j in range(4 * size):
+            total[j] += a0 * w0[j]
+            other[j] += b0 * w0[j]
+        k += 1
+
+
 @compiled
 def lstm_forward(
-    gates_in: Array,
-    starts: Rows,
-    steps: int,
-    hidden0: Array,
-    cell0: Array,
-    weight_t: Array,
-    gates: Array,
-    cells: Array,
-    before: Array,
-    out: Array,
-    work: Array,
-) -> None:
+    gates_in: Array, starts: Rows, steps: int, hidden0: Array, cell0: Array, weight_t: Array,
+    gates: Array, cells: Array, before: Array, out: Array, work: Array,
+) -> None:  # fmt: skip
     """Run an LSTM over views of shared input gates.
 
     Args:
@@ -69,21 +81,7 @@ def lstm_forward(
                 before[v, t, j] = h_[j]
             for j in range(size):
                 before[w, t, j] = h[j]
-            k = 0
-            while k + 4 <= size:
-                a0, a1, a2, a3 = h[k], h[k + 1], h[k + 2], h[k + 3]
-                b0, b1, b2, b3 = h_[k], h_[k + 1], h_[k + 2], h_[k + 3]
-                w0, w1, w2, w3 = weight_t[k], weight_t[k + 1], weight_t[k + 2], weight_t[k + 3]
-                for j in range(4 * size):
-                    total[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
-                    other[j] += b0 * w0[j] + b1 * w1[j] + b2 * w2[j] + b3 * w3[j]
-                k += 4
-            while k < size:
-                a0, b0, w0 = h[k], h_[k], weight_t[k]
-                for j in range(4 * size):
-                    total[j] += a0 * w0[j]
-                    other[j] += b0 * w0[j]
-                k += 1
+            _add_products(h, h_, weight_t, total, other)
             _enter(total, h, c, gates[w, t], cells[w, t], out[w, t])
             if v != w:
                 _enter(other, h_, c_, gates[v, t], cells[v, t], out[v, t])

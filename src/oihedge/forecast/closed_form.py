@@ -1,0 +1,144 @@
+"""Models that are counted, not trained: quantiles and shares of unwinds by asset and hour of a cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from oihedge.core.errors import ModelError
+from oihedge.forecast.artifact import write_artifact
+from oihedge.forecast.blocks import Blocks
+from oihedge.forecast.frames import forecast_frame, wanted_rows
+from oihedge.forecast.panel import TARGETS, Floats, Ints, Mask, Roles, build_panel, input_columns
+from oihedge.forecast.settings import Forecast
+from oihedge.forecast.unwind import unwind_labels
+
+ROWS_BEYOND = 5
+"""Changes that must lie beyond the outermost quantile of a cell; with fewer a coarser cell speaks for it."""
+OUTCOMES = 30
+"""Unwinds, and hours without, that a cell's share of them rests on at least."""
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """Looks forecasts up by asset and cell; an hour's cell is its number since 1970 modulo the number of cells.
+
+    It forecasts exactly the instants that a learning model of the same shape and columns can, so that both are judged
+    on the same ones. `quantiles` (assets, cells, targets, levels) in hourly log changes, `rates` (assets, cells).
+    """
+
+    kind: str
+    assets: tuple[str, ...]
+    known: tuple[str, ...]
+    columns: tuple[str, ...]
+    shape: tuple[int, int]
+    levels: tuple[float, ...]
+    quantiles: Floats
+    rates: Floats
+    base_rate: float
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def predict(self, features: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
+        """Forecast; see `core.protocols.FittedModel.predict`.
+
+        Raises:
+            DataError: if a column is missing, an asset is unknown, or nothing asked for can be forecast.
+        """
+        panel = build_panel(features, self.columns, self.assets)
+        rows = wanted_rows(panel, self.known, self.shape, at)
+        asset, hour, cells = panel.asset[rows], panel.hour[rows], self.rates.shape[1]
+        ahead = (hour[:, None] + np.arange(1, self.shape[1] + 1)) % cells
+        quantiles = self.quantiles[asset[:, None], ahead].transpose(0, 2, 1, 3)
+        return forecast_frame(panel, rows, quantiles, self.levels, self.rates[asset, hour % cells], self.base_rate)
+
+    def save(self, folder: Path) -> None:
+        """Write the model into `folder` as JSON."""
+        description = {
+            "assets": list(self.assets), "known": list(self.known), "columns": list(self.columns),
+            "shape": list(self.shape), "levels": list(self.levels), "quantiles": self.quantiles.tolist(),
+            "rates": self.rates.tolist(), "base_rate": self.base_rate,
+        }  # fmt: skip
+        write_artifact(folder, self.kind, description, {})
+
+    @classmethod
+    def from_parts(cls, kind: str, description: Mapping[str, Any]) -> ClosedForm:
+        """Return the model that `save` wrote; what was written without cells has one.
+
+        Raises:
+            ModelError: if a part is missing.
+        """
+        try:
+            assets, levels = tuple(description["assets"]), tuple(description["levels"])
+            quantiles = np.array(description["quantiles"], dtype=np.float64)
+            return cls(
+                kind=kind,
+                assets=assets,
+                known=tuple(description["known"]),
+                columns=tuple(description["columns"]),
+                shape=(description["shape"][0], description["shape"][1]),
+                levels=levels,
+                quantiles=quantiles.reshape(len(assets), -1, len(TARGETS), len(levels)),
+                rates=np.array(description["rates"], dtype=np.float64).reshape(len(assets), -1),
+                base_rate=float(description["base_rate"]),
+            )
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ModelError(f"the stored {kind} lacks a part: {error}") from error
+
+
+def fit_cells(kind: str, blocks: Blocks, roles: Roles, settings: Forecast, periods: Sequence[int]) -> ClosedForm:
+    """Count quantiles and shares of unwinds over the whole training window, per asset and hour of the cycle.
+
+    Args:
+        kind: which model it is.
+        blocks: of which the training rows are read.
+        roles: which columns instants must have.
+        settings: horizon, drop and quantiles.
+        periods: hours of the cycles, from 1 to ever longer ones, each a multiple of the one before.
+    """
+    panel, changes = blocks.panel, blocks.panel.select(TARGETS)
+    label, complete = unwind_labels(panel, settings.horizon_h, settings.drop)
+    told = blocks.training & complete & (panel.hour + settings.horizon_h <= blocks.last_training_hour)
+    quantiles = np.empty((len(panel.assets), periods[-1], len(TARGETS), len(settings.quantiles)))
+    rates = np.empty(quantiles.shape[:2])
+    rare = min(settings.quantiles[0], 1 - settings.quantiles[-1])
+
+    def spread(rows: Ints) -> Floats:
+        return np.asarray(np.nanquantile(changes[rows], settings.quantiles, axis=0).T)
+
+    def enough_changes(rows: Ints) -> bool:
+        return bool(np.isfinite(changes[rows]).sum(axis=0).min() * rare >= ROWS_BEYOND)
+
+    def enough_outcomes(rows: Ints) -> bool:
+        return min(int(label[rows].sum()), int((~label[rows]).sum())) >= OUTCOMES
+
+    for code in range(len(panel.assets)):
+        own = panel.asset == code
+        _fill(quantiles[code], panel.hour, blocks.training & own, periods, spread, enough_changes)
+        _fill(rates[code], panel.hour, told & own, periods, lambda rows: _share(label[rows]), enough_outcomes)
+    return ClosedForm(
+        kind=kind, assets=panel.assets, known=roles.known, columns=input_columns(roles), shape=blocks.shape,
+        levels=settings.quantiles, quantiles=quantiles, rates=rates, base_rate=_share(label[told]),
+        facts={"model": kind, "train_rows": int(blocks.training.sum())},
+    )  # fmt: skip
+
+
+def _fill(
+    table: Floats, hour: Ints, rows: Mask, periods: Sequence[int],
+    value: Callable[[Ints], Floats | float], enough: Callable[[Ints], bool],
+) -> None:  # fmt: skip
+    """Fill `table` (cells, ...) from coarse to fine, so that a cell with too few rows keeps the coarser one's value."""
+    for period in periods:
+        for cell in range(period):
+            here = np.flatnonzero(rows & (hour % period == cell))
+            if period == 1 or enough(here):
+                table[cell::period] = value(here)
+
+
+def _share(label: Mask) -> float:
+    return float(label.mean()) if len(label) else 0.0

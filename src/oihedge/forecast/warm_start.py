@@ -1,0 +1,29 @@
+"""Start training from the weights of an earlier model, where they fit."""
+
+from __future__ import annotations
+
+from oihedge.core.protocols import FittedModel
+from oihedge.forecast.learned import LearnedModel
+
+
+def warm_start(fresh: LearnedModel, former: FittedModel | None) -> str:
+    """Copy the weights of `former` into the untrained network of `fresh`; return "yes", or why they do not fit."""
+    if former is None:
+        return "no: no model was given"
+    if not isinstance(former, LearnedModel) or former.kind != fresh.kind:
+        return f"no: the earlier model is {former.kind}, this one {fresh.kind}"
+    compared = {
+        "inputs": (former.scalers.columns, fresh.scalers.columns),
+        "inputs known ahead": (former.known, fresh.known),
+        "assets": (former.scalers.assets, fresh.scalers.assets),
+        "quantiles": (former.scenarios.levels, fresh.scenarios.levels),
+    }
+    for what, (theirs, ours) in compared.items():
+        if theirs != ours:
+            return f"no: the earlier model has other {what}"
+    theirs, ours = former.network.state_dict(), fresh.network.state_dict()
+    sizes = [{name: value.shape for name, value in state.items()} for state in (theirs, ours)]
+    if sizes[0] != sizes[1]:
+        return "no: the earlier model's layers have other sizes"
+    fresh.network.load_state_dict(theirs)
+    return "yes"

@@ -1,0 +1,136 @@
+"""Every kind of forecaster on the same unseen hours, fold after fold; nothing is registered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from oihedge.config import Config
+from oihedge.core.clock import HOUR, iso
+from oihedge.core.errors import ConfigError
+from oihedge.core.protocols import Progress, silent
+from oihedge.evaluation.folds import Fold
+from oihedge.evaluation.metrics import plain
+from oihedge.evaluation.scores import KEYS, Aligned, align, base_rates, pool, score, skill
+from oihedge.features.labels import unwind_label
+from oihedge.forecast.fit import quiet
+from oihedge.forecast.kinds import CLOSED_FORM, LEARNED
+from oihedge.jobs.epochs import told
+from oihedge.jobs.evaluate import WithCalendar, lay_folds, train, window_of
+from oihedge.jobs.featuring import features
+
+KINDS = (*LEARNED, *CLOSED_FORM)
+REFERENCE = "climatology"
+"""What quantile skill is measured against: the model that knows the clock and nothing else."""
+
+
+@dataclass(frozen=True)
+class CompareReport:
+    """What each kind scored: `models` over all folds pooled, `folds` one line a kind and fold.
+
+    Columns: quantile_loss (log change per hour), quantile_skill (against climatology), coverage_error (mean distance
+    from nominal), worst_coverage (largest one), brier_skill (of p_unwind against each asset's training share),
+    worst_brier_skill (of any fold), distinct_events, fit_s (seconds of all fits).
+    """
+
+    as_of: datetime
+    label: str
+    price_label: str
+    models: tuple[dict[str, Any], ...]
+    folds: tuple[dict[str, Any], ...]
+    forecasts: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def run(config: Config, *, as_of: datetime, kinds: Sequence[str] = (), progress: Progress = silent) -> CompareReport:
+    """Fit every kind on every fold and score all on the instants that all of them forecast.
+
+    Args:
+        config: the recipe; `forecast.model` does not matter.
+        as_of: the instant to work at.
+        kinds: which; empty for all. Climatology always takes part.
+        progress: told of each fit.
+
+    Raises:
+        ConfigError: for an unknown kind.
+        DataError: for an empty window or too little history.
+    """
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise ConfigError(f"unknown model {unknown[0]!r}", expected=", ".join(KINDS), got=", ".join(kinds))
+    asked = [kind for kind in KINDS if not kinds or kind in {*kinds, REFERENCE}]
+    rows = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days)).past
+    labels = unwind_label(rows, config.forecast.horizon_h, config.forecast.drop)
+    parts: dict[str, list[Aligned]] = {kind: [] for kind in asked}
+    seconds = dict.fromkeys(asked, 0.0)
+    laid = lay_folds(config, rows)
+    for fold in laid:
+        forecasts = {}
+        for number, kind in enumerate(asked):
+            done, total = fold.index * len(asked) + number, len(laid) * len(asked)
+            progress(done, total, f"fold {fold.index + 1}: {kind}")
+            began = time.perf_counter()
+            forecasts[kind] = _forecast(config, rows, fold, kind, progress)
+            seconds[kind] += time.perf_counter() - began
+        rate = base_rates(labels, fold.train_start, fold.train_end - config.forecast.horizon_h * HOUR)
+        for kind, same in _same(forecasts).items():
+            parts[kind].append(align(same, rows, labels, rate))
+    progress(len(laid) * len(asked), len(laid) * len(asked), "compared")
+    return _report(config, as_of, laid, parts, seconds)
+
+
+def _forecast(config: Config, rows: pl.DataFrame, fold: Fold, kind: str, progress: Progress) -> pl.DataFrame:
+    report = told(progress, f"fold {fold.index + 1} {kind}", config.forecast.max_epochs, quiet)
+    model = WithCalendar(train(config, rows, window_of(fold), model=kind, report=report), config)
+    seen = rows.filter(pl.col("ts") < fold.test_end)
+    return model.predict(seen, seen.filter(pl.col("ts") >= fold.test_start)["ts"].unique().sort().to_list())
+
+
+def _same(forecasts: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    common = None
+    for frame in forecasts.values():
+        keys = frame.select(KEYS)
+        common = keys if common is None else common.join(keys, on=KEYS, how="semi")
+    assert common is not None
+    return {kind: frame.join(common, on=KEYS, how="semi") for kind, frame in forecasts.items()}
+
+
+def _report(
+    config: Config, as_of: datetime, laid: Sequence[Fold], parts: dict[str, list[Aligned]], seconds: dict[str, float]
+) -> CompareReport:
+    levels = config.forecast.quantiles
+    each = {kind: [score(part, levels) for part in of] for kind, of in parts.items()}
+    pooled = {kind: score(pool(of), levels) for kind, of in parts.items()}
+    models = [
+        {
+            "model": kind, **_line(pooled[kind], pooled[REFERENCE]),
+            "worst_brier_skill": min(one["brier_skill"] for one in each[kind]), "fit_s": seconds[kind],
+        }
+        for kind in parts
+    ]  # fmt: skip
+    by_fold = [
+        {"model": kind, "fold": fold.index + 1, "test_start": iso(fold.test_start), **_line(one, each[REFERENCE][n])}
+        for kind in parts
+        for n, (fold, one) in enumerate(zip(laid, each[kind], strict=True))
+    ]
+    return CompareReport(
+        as_of, config.run.label, config.run.price_label, tuple(plain(one) for one in models),
+        tuple(plain(one) for one in by_fold), pooled[REFERENCE]["forecasts"],
+    )  # fmt: skip
+
+
+def _line(scores: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
+    off = [abs(share - float(nominal) / 100) for nominal, of in scores["coverage"].items() for share in of.values()]
+    return {
+        "quantile_loss": scores["quantile_loss"], "quantile_skill": skill(scores, reference),
+        "coverage_error": scores["coverage_error"], "worst_coverage": max(off), "brier_skill": scores["brier_skill"],
+        "distinct_events": scores["distinct_events"],
+    }  # fmt: skip

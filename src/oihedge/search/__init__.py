@@ -1,0 +1,1 @@
+"""Search for hyper-parameters: what to try next, remembered on disk."""

@@ -1,0 +1,68 @@
+"""All kinds of forecasters side by side on a small embedded market."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from fakes.tiny_training import AS_OF, home_of, tiny_market
+
+from oihedge.cli import main
+from oihedge.config import load
+from oihedge.core.errors import ConfigError
+from oihedge.evaluation.scores import forecast_scores
+from oihedge.features.labels import unwind_label
+from oihedge.jobs import compare
+from oihedge.jobs.evaluate import WithCalendar, lay_folds, train, window_of
+from oihedge.jobs.featuring import features
+from oihedge.jobs.opening import open_registry
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_market(tmp_path_factory.mktemp("tiny"))
+
+
+def test_every_kind_is_scored_on_the_same_unseen_hours_and_nothing_is_registered(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = home_of(experiment, "all")
+    assert main(["compare", "-e", str(experiment), "--home", str(home), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    kinds = [line["model"] for line in report["models"]]
+    assert kinds == ["tft", "lstm", "cnn_lstm", "linear", "climatology", "persistence"]
+    assert len(report["folds"]) == 3 * len(kinds)
+    named = {line["model"]: line for line in report["models"]}
+    assert named["climatology"]["quantile_skill"] == 0
+    assert len({line["quantile_loss"] for line in named.values()}) == len(kinds)
+    assert all(line["coverage_error"] <= line["worst_coverage"] for line in named.values())
+    assert open_registry(load(experiment=str(experiment), home=home)).challenger() is None
+
+
+def test_a_fold_is_scored_as_its_model_alone_would_be(experiment: Path) -> None:
+    config = load(experiment=str(experiment), home=home_of(experiment, "one"))
+    report = compare.run(config, as_of=AS_OF, kinds=("persistence",))
+    rows = features(config, as_of=AS_OF, start=AS_OF - timedelta(days=config.run.history_days)).past
+    fold = lay_folds(config, rows)[1]
+    model = WithCalendar(train(config, rows, window_of(fold), model="persistence"), config)
+    seen = rows.filter(pl.col("ts") < fold.test_end)
+    at = seen.filter(pl.col("ts") >= fold.test_start)["ts"].unique().sort().to_list()
+    labels = unwind_label(rows, config.forecast.horizon_h, config.forecast.drop)
+    alone = forecast_scores(
+        model.predict(seen, at), rows, labels, quantiles=config.forecast.quantiles,
+        base_rate=dict.fromkeys(config.features.assets, 0.5),
+    )  # fmt: skip
+    told = next(line for line in report.folds if line["model"] == "persistence" and line["fold"] == 2)
+    assert told["quantile_loss"] == pytest.approx(alone["quantile_loss"])
+    assert told["coverage_error"] == pytest.approx(alone["coverage_error"])
+
+
+def test_a_kind_that_there_is_not_is_refused(experiment: Path) -> None:
+    config = load(experiment=str(experiment), home=home_of(experiment, "none"))
+    with pytest.raises(ConfigError, match="'prophet'"):
+        compare.run(config, as_of=AS_OF, kinds=("prophet",))
