@@ -29,11 +29,11 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_kind_is_scored_on_the_same_unseen_hours_and_nothing_is_registered(
-    experiment: Path, capsys: pytest.CaptureFixture[str]
+    experiment: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     home = home_of(experiment, "all")
     assert main(["compare", "-e", str(experiment), "--home", str(home), "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+    report = json.loads(capfd.readouterr().out)
     kinds = [line["model"] for line in report["models"]]
     assert kinds == ["tft", "lstm", "cnn_lstm", "linear", "climatology", "persistence"]
     assert len(report["folds"]) == 3 * len(kinds)
