@@ -161,8 +161,8 @@ DECISIONS = _table(
 BACKFILLED = _table(
     "backfilled", "settings venue kind table ts", {"settings": _S, "venue": _S, "kind": _S, "table": _S, "ts": UTC_TIME}
 )
-"""The UTC days (ts is their midnight) that a backfill has finished for a venue's table; settings is a digest of what
-decides their rows."""
+"""The UTC days (ts is their midnight) that a backfill has finished for a venue's table, where settings is a digest of
+what decides their rows; and those on which a source beside the venues was read in full, where settings is "source"."""
 IMPORTED_FILES = _table(
     "imported_files", "sha256 file table", {"sha256": _S, "file": _S, "table": _S, "rows": pl.Int64(), "ts": UTC_TIME},
     "rows ts",

@@ -20,6 +20,7 @@ from oihedge.market.settings import Venue
 
 SETTLED = timedelta(hours=2)
 """A day counts as finished only this long after its end: until then a venue may still add to it."""
+_SOURCE = "source"
 
 
 def fingerprint(config: Config, venue: Venue) -> str:
@@ -55,3 +56,18 @@ def record(lake: Lake, config: Config, venue: Venue, days: Mapping[str, Collecti
     schema = {name: BACKFILLED.columns[name] for name in BACKFILLED.key}
     rows = pl.DataFrame(keys, schema=schema, orient="row").with_columns(available_at=pl.lit(as_of))
     lake.append("derived", BACKFILLED.name, rows, now=as_of)
+
+
+def heard(lake: Lake, source: str) -> datetime | None:
+    """Return when a source outside the venues was last read in full, be it that it brought nothing; None if never."""
+    rows = lake.rows("derived", BACKFILLED.name).filter(pl.col("settings") == _SOURCE, pl.col("venue") == source)
+    found: datetime | None = rows.select(pl.col("ingested_at").max()).collect().item()
+    return found
+
+
+def record_heard(lake: Lake, source: str, table: str, as_of: datetime) -> None:
+    """Write down that a source was read in full, once a day."""
+    day = as_of.replace(hour=0, minute=0, second=0, microsecond=0)
+    schema = {name: BACKFILLED.columns[name] for name in BACKFILLED.key}
+    row = pl.DataFrame([(_SOURCE, source, _SOURCE, table, day)], schema=schema, orient="row")
+    lake.append("derived", BACKFILLED.name, row.with_columns(available_at=pl.lit(as_of)), now=as_of)

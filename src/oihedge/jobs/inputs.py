@@ -16,6 +16,7 @@ from oihedge.config import ROOT, Config
 from oihedge.core.errors import VenueError
 from oihedge.core.protocols import Progress, silent
 from oihedge.core.tables import UTC_TIME
+from oihedge.jobs.finished import heard, record_heard
 from oihedge.jobs.opening import market_address, open_lake
 from oihedge.lake.store import Lake
 from oihedge.market.inputs.events import as_seen, read_events, withdrawn
@@ -117,27 +118,31 @@ def _newest(lake: Lake) -> dict[str, datetime]:
 def _store(lake: Lake, fetched: FetchedSource, as_of: datetime) -> dict[str, Any]:
     rows = _seen(lake, fetched, as_of)
     added = lake.append("raw", fetched.table, rows, now=as_of).added
+    if not fetched.failures:
+        record_heard(lake, fetched.source, fetched.table, as_of)
     return {"source": fetched.source, "table": fetched.table, "fetched": rows.height, "added": added}
 
 
 def _seen(lake: Lake, fetched: FetchedSource, as_of: datetime) -> pl.DataFrame:
     """Let a day that a series brings for the first time be known from when we saw it, where that is telling.
 
-    It is where we follow the source: the day is fresh, or was due and not there when the source was last heard (at
-    least at the newest ingested_at of its rows), be it after the series' last day or one that it had left out. A first
-    fetch, days before the series' first, and days missed in a long pause take the day as published on time.
+    It is where we follow the source: the day is fresh, or was due and not there when the source was last heard, be it
+    after the series' last day or one that it had left out. It was heard when it was last read in full, even if that
+    brought nothing, and at least at the newest ingested_at of its rows. A first fetch, days before the series' first,
+    and days missed in a long pause take the day as published on time.
     """
     by = ["asset", "metric"]
     mine = lake.rows("raw", fetched.table).filter(pl.col("source") == fetched.source)
-    heard = mine.select(pl.col("ingested_at").max()).collect().item()
-    if heard is None:
+    newest = mine.select(pl.col("ingested_at").max()).collect().item()
+    if newest is None:
         return fetched.rows
+    last = max(newest, heard(lake, fetched.source) or newest)
     first = mine.group_by(by).agg(first=pl.col("ts").min()).collect()
     held = mine.select(*by, "ts", held=True).unique().collect()
     joined = fetched.rows.join(first, on=by, how="left", maintain_order="left")
     joined = joined.join(held, on=[*by, "ts"], how="left", maintain_order="left")
     due, new = pl.col("available_at"), pl.col("held").is_null() & (pl.col("ts") > pl.col("first"))
-    known = pl.when(new & ((due <= heard) | (due >= as_of - FRESH))).then(pl.lit(as_of, dtype=UTC_TIME)).otherwise(due)
+    known = pl.when(new & ((due <= last) | (due >= as_of - FRESH))).then(pl.lit(as_of, dtype=UTC_TIME)).otherwise(due)
     return joined.with_columns(available_at=known).drop("first", "held")
 
 

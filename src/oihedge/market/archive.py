@@ -275,13 +275,15 @@ def _klines(files: Sequence[ArchiveFile], instrument: Instrument, delay: timedel
 
 
 def _refuse_other_bars(raw: Zipped, told: pl.DataFrame, opened: pl.Series, step: timedelta) -> None:
-    """Refuse bars longer than `step`, and shorter ones of files where most are.
+    """Refuse bars longer than `step`, and shorter ones of files where most of several are.
 
-    Some that were cut short there are: Binance closed them where it went down in 2018 (binance-public-data issue 77).
+    Some that were cut short there are: Binance closed them where it went down in 2018 (binance-public-data issue 77);
+    of that day's file one may be all there is.
     """
     length = raw.instants("close_time") - opened
     whole = length.is_between(step - timedelta(milliseconds=1), step, closed="left")
-    share = told.select("file", whole=whole).select(pl.col("whole").mean().over("file")).to_series()
+    most = pl.when(pl.len().over("file") > 1).then(pl.col("whole").mean().over("file")).otherwise(1.0)
+    share = told.select("file", whole=whole).select(most).to_series()
     wrong = (length < timedelta(0)) | (length >= step) | (~whole & (share < 0.5))
     raw.refuse("close_time", raw.frame["close_time"], wrong, f"the end of a bar of {step}")
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import ccxt
 import polars as pl
 
 from oihedge.market.dialects.answers import Answer, readable
@@ -20,7 +21,7 @@ from oihedge.market.pager import (
     read_grid,
     read_numbered,
 )
-from oihedge.market.read import Gap
+from oihedge.market.read import UNREADABLE, Gap
 from oihedge.market.rows import (
     AFTER,
     BEFORE,
@@ -112,7 +113,11 @@ async def read_volatility(series: Series, since: datetime) -> Read:
 async def read_funding(series: Series, since: datetime) -> Read:
     """Read funding payments with since <= ts < end, each with the interval that it pays for."""
     begin, gaps = series.within("funding", "funding", ceiling(since - BEFORE))
-    page = await _payments(series, ms(begin), ms(series.until(series.delay, AFTER)))
+    try:
+        page = await _payments(series, ms(begin), ms(series.until(series.delay, AFTER)))
+    except ccxt.BadResponse:  # what is wrong after the span must not cost it; its last day is asked for again
+        page = await _payments(series, ms(begin), ms(series.until(series.delay)))
+        gaps = [*gaps, series.gap("funding", max(since, series.end - 24 * HOUR), series.end, UNREADABLE)]
     frame, limits = framed(page.rows, ("rate", "paid_at")), series.reach
     frame = frame.with_columns(paid_at=from_ms("paid_at"))
     if limits.funding_fixed:

@@ -123,6 +123,16 @@ def test_a_day_that_a_series_left_out_and_brings_later_is_known_from_then(tmp_pa
     assert late not in open_lake(told).read("raw", "onchain", as_of=T0 + 9 * DAY).collect()["ts"].to_list()
 
 
+def test_days_that_come_after_a_source_stood_still_while_it_was_asked_are_known_from_then(tmp_path: Path) -> None:
+    runs = [(T0 + n * DAY, [T0 + k * DAY for k in range(n if n in (2, 9) else 2)]) for n in range(2, 10)]
+    with WebService(*(chart(*days) for _, days in runs)) as service:
+        told = real(tmp_path, blockchain=service.url)
+        for now, _ in runs:
+            job.run(told, as_of=now + timedelta(hours=7), start=T0)
+    known = dict(raw(told, "onchain").select("ts", "available_at").rows())
+    assert {known[T0 + k * DAY] for k in range(2, 9)} == {T0 + 9 * DAY + timedelta(hours=7)}
+
+
 def test_days_before_the_first_that_a_series_had_are_taken_as_published_on_time(tmp_path: Path) -> None:
     days = [T0 + n * DAY for n in range(6)]
     with WebService(chart(*days[3:]), chart(*days)) as service:

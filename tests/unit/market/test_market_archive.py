@@ -280,11 +280,15 @@ def test_titles_of_columns_that_are_not_read_may_differ(tmp_path):
     assert read(tmp_path)["ohlcv"].height == 1
 
 
+OUTAGE = datetime(2018, 2, 8, tzinfo=UTC)
+
+
 def test_single_bars_that_an_outage_cut_short_do_not_spoil_their_file(tmp_path):
     begin = datetime(2018, 1, 1, tzinfo=UTC)
     text = "".join(kline(begin + h * HOUR, 100, seconds=14 if h == 3 else 3600) for h in range(24))
     put(tmp_path, "spot/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2018-01.zip", text)
-    assert read(tmp_path, begin)["ohlcv"].height == 24
+    put(tmp_path, "spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2018-02-08.zip", kline(OUTAGE, 100, seconds=1694))
+    assert read(tmp_path, begin)["ohlcv"].height == 25
 
 
 def test_old_metrics_that_begin_at_midnight_and_an_empty_file_beside_them_are_read(tmp_path):

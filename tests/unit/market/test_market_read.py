@@ -15,7 +15,7 @@ from fakes.market_settings import PERPS, SPOTS, market, venue
 from oihedge.core.errors import ConfigError
 from oihedge.core.tables import conform, table
 from oihedge.market.live import _check_symbols
-from oihedge.market.read import fetch
+from oihedge.market.read import UNREADABLE, fetch
 
 NOW = datetime(2025, 7, 1, 0, 5, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -150,6 +150,24 @@ def test_a_funding_interval_does_not_depend_on_how_the_span_is_cut_where_it_chan
     ]  # fmt: skip
     assert pl.concat([part.rows["funding"] for part in parts]).sort(table("funding").key).equals(rows)
     assert (whole.gaps, [part.gaps for part in parts]) == ([], [[]] * 4)
+
+
+def test_what_is_wrong_after_a_span_does_not_cost_its_payments_and_its_last_day_is_asked_for_again():
+    end = datetime(2025, 6, 28, tzinfo=UTC)
+
+    def torn_later(body):
+        paid = json.loads(body)
+        later = [row for row in paid if row["fundingTime"] >= end.timestamp() * 1000][:1]
+        return Reply(body=json.dumps([*paid, *({**row, "fundingRate": "0.5"} for row in later)]).encode())
+
+    with LoopbackVenue(NOW_MS, Broken("/fundingRate", torn_later, times=999)) as loopback:
+        asked = {"now": NOW, "base_url": loopback.url, "tables": ["funding"]}
+        told = fetch(market(PERPS[0]), start=end - 2 * DAY, end=end, **asked)
+    assert told.rows["funding"].filter(asset="BTC")["ts"].to_list() == [
+        end - 2 * DAY + n * timedelta(hours=8) for n in range(6)
+    ]
+    assert list(told.failures) == []
+    assert {(gap.start, gap.end, gap.why) for gap in told.gaps} == {(end - DAY, end, UNREADABLE)}
 
 
 def test_funding_carries_each_venues_own_interval_and_stands_on_the_hour():
