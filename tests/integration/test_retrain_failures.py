@@ -125,6 +125,7 @@ def test_bad_input_fails_the_run_with_its_reason_and_touches_nothing_else(
     assert before[0] is not None
 
 
+@pytest.mark.long
 def test_a_model_that_is_stored_otherwise_than_trained_fails_the_run(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_model_that_is_stored_otherwise_than_trained_fails_the_run(
     assert state(registry) == before
 
 
+@pytest.mark.long
 def test_a_retrain_that_ends_well_leaves_all_that_tells_how_it_came_about(home: Path) -> None:
     config = load([*SMALL, "registry.experiment=well", "registry.model_name=well"], home=home)
     made = retrain.run(config, as_of=AS_OF)

@@ -274,7 +274,7 @@ def test_a_batch_gives_the_same_whatever_is_called_before_and_however_often():
     assert losses[0] != float(parallel_loss(fold(model), batch, [1, 3], compiled=True).detach())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 7), st.integers(0, 5))
 def test_a_deck_deals_every_window_and_none_that_is_not_there(lengths, windows, stride, seed):
     shape = (4, 2)
