@@ -111,3 +111,10 @@ def of_reading(error: BaseException) -> DataError | None:
         got=f"{kind}: {one_line(error)}",
         do="restore the damaged table from a copy, or check the store and its credentials",
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an allocator gave up: Python and numpy have an exception for it, torch a plain RuntimeError."""
+    words = str(error).lower()
+    signs = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(sign in words for sign in signs))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oihedge.core.errors import DataError, ModelError
+from oihedge.core.errors import DataError, ModelError, is_out_of_memory, one_line
 from oihedge.core.protocols import EpochReporter, FittedModel
 from oihedge.forecast.blocks import Blocks
 from oihedge.forecast.calibration import Calibration, EventScore, fit_calibration, fit_event_score
@@ -28,8 +28,6 @@ from oihedge.forecast.training import train
 from oihedge.forecast.unwind import unwind_labels
 from oihedge.forecast.warm_start import warm_start
 from oihedge.forecast.windows import first_rows, training_batches, window_dataset
-
-_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 def fit_learned(
@@ -157,16 +155,15 @@ def _require_windows(blocks: Blocks) -> None:
 
 @contextmanager
 def _enough_memory(blocks: Blocks, settings: Forecast) -> Iterator[None]:
-    """Tell what to lower where memory does not suffice; torch raises a plain RuntimeError for it."""
+    """Tell what to lower where memory does not suffice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        words = str(error).lower()
-        if not isinstance(error, MemoryError) and not any(sign in words for sign in _OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
         raise ModelError(
             f"out of memory in training {settings.model} on {len(blocks.training_instants())} windows, "
             f"{settings.batch_size} a step",
-            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            got=one_line(error),
             do="lower forecast.batch_size, forecast.hidden_size, forecast.encoder_h or forecast.train_days",
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import polars as pl
 from oihedge import __version__
 from oihedge.config import Config
 from oihedge.core.clock import HOUR, iso
-from oihedge.core.errors import ModelError, OihedgeError, one_line
+from oihedge.core.errors import ModelError, OihedgeError, is_out_of_memory, one_line
 from oihedge.core.hashing import code_version, digest
 from oihedge.core.protocols import FittedModel, Progress, silent
 from oihedge.core.types import Gate, ModelRef
@@ -118,15 +117,16 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Retr
 
 @contextmanager
 def _told_of_memory() -> Iterator[None]:
-    """Say in one line what to lower where memory did not suffice: allocators say so each in its own way."""
+    """Say in one line what to lower where memory did not suffice outside a fit, which tells more."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = one_line(error)
-        if not isinstance(error, MemoryError) and not re.search("can't allocate memory|out of memory", text):
+        if not is_out_of_memory(error):
             raise
         raise OihedgeError(
-            "out of memory", got=text, do="lower forecast.batch_size, hidden_size, encoder_h or scenario_paths"
+            "out of memory",
+            got=one_line(error),
+            do="lower forecast.batch_size, hidden_size, encoder_h or scenario_paths",
         ) from error
 
 
