@@ -24,7 +24,7 @@ from oihedge.core.hashing import digest
 from oihedge.core.settings import Count, Instant, Settings
 from oihedge.evaluation.settings import Evaluation
 from oihedge.features.settings import Features
-from oihedge.forecast.settings import Forecast
+from oihedge.forecast.settings import PATH_TARGETS, Forecast
 from oihedge.hedge.settings import Hedge
 from oihedge.lake.settings import Lake
 from oihedge.market.settings import Market
@@ -35,7 +35,7 @@ from oihedge.simulator.settings import Simulator
 
 LABELS = {"embedded": "simulated market", "ccxt": "real market data", "import": "imported market data"}
 _JUDGED_BY = {
-    *("model", "horizon_h", "drop", "quantiles"),
+    *("model", "targets", "horizon_h", "drop", "quantiles"),
     *("train_days", "calibration_days", "validation_share", "validation_windows"),
 }
 """Settings of forecast that say what a loss is measured on: with another one it is another loss."""
@@ -112,6 +112,7 @@ class Config(Settings):
             raise ValueError(
                 f"evaluation.purge_h {self.evaluation.purge_h} is below forecast.horizon_h {self.forecast.horizon_h}"
             )
+        self._require_targets()
         told = self.features
         if self.market.source != "import":
             self._require_venues()
@@ -125,6 +126,21 @@ class Config(Settings):
         if fixed:
             raise ValueError(f"search has {fixed[0]!r}, no setting of forecast or one that trials are judged by")
         return self
+
+    def _require_targets(self) -> None:
+        """Refuse a target that the features do not have, or of which no step lies wholly ahead."""
+        further = self.forecast.targets[len(PATH_TARGETS) :]
+        if "hedge_ratio" in further and self.features.perp_is_spot:
+            raise ValueError(
+                "forecast.targets has 'hedge_ratio', which needs a perp beside its spot: "
+                f"features.price_kind makes {self.features.perp_venue!r} both"
+            )
+        window, horizon = self.features.realised_h, self.forecast.horizon_h
+        if further and window > horizon:
+            raise ValueError(
+                f"features.realised_h {window} is above forecast.horizon_h {horizon}: "
+                f"no step of {further[0]} would lie wholly ahead"
+            )
 
     def _require_venues(self) -> None:
         """Where the venues are fetched from, name the setting that names one which is not."""

@@ -62,6 +62,21 @@ def test_a_fold_is_scored_as_its_model_alone_would_be(experiment: Path) -> None:
     assert told["coverage_error"] == pytest.approx(alone["coverage_error"])
 
 
+def test_further_targets_are_compared_with_climatology_and_leave_its_paths_as_they_were(experiment: Path) -> None:
+    home = home_of(experiment, "four")
+    targets = ["log_return", "log_oi", "realised_downside", "hedge_ratio"]
+    config = load([f"forecast.targets=[{','.join(targets)}]"], experiment=str(experiment), home=home)
+    four = compare.run(config, as_of=AS_OF, kinds=("linear",))
+    two = compare.run(load(experiment=str(experiment), home=home), as_of=AS_OF, kinds=("climatology",))
+    linear, counted = four.models
+    for target in targets[2:]:
+        assert counted[f"{target}_skill"] == 0
+        assert 0 != linear[f"{target}_skill"] < 1
+        assert all(f"{target}_skill" in line for line in four.folds)
+        assert f"{target}_skill" not in two.models[0]
+    assert counted["quantile_loss"] == pytest.approx(two.models[0]["quantile_loss"], rel=0.05)
+
+
 def test_a_kind_that_there_is_not_is_refused(experiment: Path) -> None:
     config = load(experiment=str(experiment), home=home_of(experiment, "none"))
     with pytest.raises(ConfigError, match="'prophet'"):

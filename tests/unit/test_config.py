@@ -27,6 +27,10 @@ def test_every_shipped_experiment_loads(experiment: str | None) -> None:
         ("hedge.limits.min_ratio=0.9", "baseline"),
         ("hedge.limits.max_ratio=nan", "max_ratio"),
         ("evaluation.purge_h=3", "purge_h"),
+        ("forecast.targets=[log_oi,log_return]", "forecast: targets must begin with log_return, log_oi"),
+        ("forecast.targets=[log_return]", "forecast: targets must begin with log_return, log_oi"),
+        ("forecast.targets=[log_return,log_oi,carry]", "'carry'"),
+        ("forecast.targets=[log_return,log_oi,log_oi]", "log_oi twice"),
         ("evaluation.hedge_venue=nowhere", "evaluation.hedge_venue 'nowhere'"),
         ("features.perp_venue=byb", "features.perp_venue 'byb' is not among the perp venues"),
         ("features.spot_venue=binanceusdm", "features.spot_venue 'binanceusdm' is not among the spot venues"),
@@ -47,6 +51,23 @@ def test_a_setting_that_is_wrong_is_one_line_that_names_it(override: str, names:
         load([override])
     assert names in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+FOUR = "forecast.targets=[log_return,log_oi,realised_downside,hedge_ratio]"
+
+
+def test_a_realised_target_needs_a_horizon_over_which_it_lies_ahead() -> None:
+    assert load([FOUR]).forecast.targets[2:] == ("realised_downside", "hedge_ratio")
+    with pytest.raises(ConfigError, match=r"features\.realised_h 25 is above forecast\.horizon_h 24"):
+        load([FOUR, "features.realised_h=25"])
+    assert load(["features.realised_h=25"]).features.realised_h == 25
+
+
+def test_a_perp_that_stands_for_spot_has_no_hedge_ratio_to_forecast() -> None:
+    proxy = ["features.price_kind=perp", "features.spot_venue=binanceusdm"]
+    with pytest.raises(ConfigError, match=r"forecast\.targets has 'hedge_ratio', which needs a perp beside its spot"):
+        load([FOUR, *proxy])
+    assert load(["forecast.targets=[log_return,log_oi,realised_downside]", *proxy]).features.perp_is_spot
 
 
 def test_limits_that_contradict_each_other_are_refused() -> None:

@@ -52,8 +52,8 @@ class FittedModel(Protocol):
         Returns:
             One row per asset, instant and step: asset, ts (the instant), step (1..horizon, hours), p_unwind (calibrated
             probability), p_unwind_base (share of hours in which the event came in the training window; both the same on
-            all steps of one forecast), and for target in (log_return, log_oi) and each level
-            the hourly log change's quantile as f"{target}_q{100*level:02.0f}".
+            all steps of one forecast), and for each target, log_return and log_oi first, and each
+            level its quantile at ts + step as f"{target}_q{100*level:02.0f}"; the two are hourly log changes.
         """
         ...
 

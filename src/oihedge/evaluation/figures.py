@@ -29,11 +29,14 @@ from oihedge.evaluation.figure_style import (
 )
 from oihedge.evaluation.gates import NO_CHAMPION
 from oihedge.evaluation.grid import Floats
-from oihedge.evaluation.scores import quantile_column
+from oihedge.evaluation.scores import PATH_TARGETS, quantile_column, targets_of
 from oihedge.evaluation.strategies import POLICY
 from oihedge.evaluation.walk_forward import Evaluated
 
-FAN_TARGETS = {"log_return": "hourly return", "log_oi": "hourly OI change"}
+FAN_TARGETS = {
+    "log_return": "hourly return", "log_oi": "hourly OI change",
+    "realised_downside": "realised downside", "hedge_ratio": "hedge ratio",
+}  # fmt: skip
 
 
 def strategies_equity(evaluated: Evaluated, label: str) -> Figure:
@@ -93,19 +96,20 @@ def quantile_fan(
     """Draw what was forecast and what came at the hour of highest p_unwind of each unseen window."""
     own = evaluated.forecasts.filter(pl.col("asset") == asset)
     chosen = [_loudest(own.filter(pl.col("fold") == fold.index)) for fold in evaluated.folds]
-    figure, panels = canvas(len(FAN_TARGETS), len(chosen), size=(10, 5.6), sharey="row", sharex=True)
+    targets = targets_of(own)
+    figure, panels = canvas(len(targets), len(chosen), size=(10, 1 + 2.3 * len(targets)), sharey="row", sharex=True)
     outcome = features.filter(pl.col("asset") == asset).sort("ts")
-    for row, (target, name) in enumerate(FAN_TARGETS.items()):
+    for row, target in enumerate(targets):
         for column, instant in enumerate(chosen):
             axes = panels[row][column]
             _fan(axes, own.filter(pl.col("ts") == instant).sort("step"), outcome, target, quantiles)
             percent_axis(axes)
             if column == 0:
-                axes.set_ylabel(name)
+                axes.set_ylabel(FAN_TARGETS[target])
             if row == 0:
                 p_unwind = float(own.filter(pl.col("ts") == instant)["p_unwind"][0])
                 axes.set_title(f"{instant:%Y-%m-%d %H:%M} UTC, p_unwind {p_unwind:.2f}", fontsize=9, color=INK)
-            else:
+            if row == len(targets) - 1:
                 axes.set_xlabel("hours ahead")
                 axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 3, 6, 10], integer=True))
     panels[0][-1].legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
@@ -235,7 +239,8 @@ def _fan(axes: Axes, forecast: pl.DataFrame, outcome: pl.DataFrame, target: str,
     at = forecast.select("step", (pl.col("ts") + pl.duration(hours="step")).alias("ts"))
     came = at.join(outcome.select("ts", target), on="ts", how="left").sort("step")
     axes.plot(came["step"].to_numpy(), _floats(came[target]), "o", color=ORANGE, ms=3.2, label="came")
-    axes.axhline(0, color=GREY, lw=0.7)
+    if target in PATH_TARGETS:
+        axes.axhline(0, color=GREY, lw=0.7)
 
 
 def _loudest(forecasts: pl.DataFrame) -> datetime:

@@ -19,7 +19,8 @@ from oihedge.core.clock import HOUR
 from oihedge.core.errors import DataError
 from oihedge.evaluation.grid import require_columns
 
-TARGETS = ("log_return", "log_oi")
+PATH_TARGETS = ("log_return", "log_oi")
+"""What gates judge forecasts by, whatever else they forecast: the targets that paths and p_unwind are made of."""
 KEYS = ("asset", "ts", "step")
 RELIABILITY_BINS = 10
 
@@ -41,14 +42,21 @@ def quantile_column(target: str, level: float) -> str:
     return f"{target}_q{100 * level:02.0f}"
 
 
+def targets_of(forecasts: pl.DataFrame) -> tuple[str, ...]:
+    """Return the targets that `forecasts` have a median of, those of the paths first."""
+    median = quantile_column("", 0.5)
+    found = [name.removesuffix(median) for name in forecasts.columns if name.endswith(median)]
+    return tuple(dict.fromkeys([*PATH_TARGETS, *found]))
+
+
 def align(
     forecasts: pl.DataFrame, features: pl.DataFrame, labels: pl.DataFrame, base_rate: Mapping[str, float]
 ) -> Aligned:
-    """Join forecasts to the hourly log changes and unwinds that followed.
+    """Join forecasts to the hourly log changes, the further targets that they have, and the unwinds that followed.
 
     Args:
         forecasts: asset, ts, step, p_unwind and quantiles.
-        features: asset, ts, log_return, log_oi (the change over the hour that ends at ts).
+        features: asset, ts, log_return, log_oi (the change over the hour that ends at ts) and the further targets.
         labels: asset, ts, unwind (null where the future is not complete).
         base_rate: per asset, the share of unwinds in the training window: the climatology.
 
@@ -56,9 +64,10 @@ def align(
         SchemaError: if a column is missing.
     """
     require_columns(forecasts, (*KEYS, "p_unwind"), "forecasts")
-    require_columns(features, ("asset", "ts", *TARGETS), "features")
+    targets = targets_of(forecasts)
+    require_columns(features, ("asset", "ts", *targets), "features")
     require_columns(labels, ("asset", "ts", "unwind"), "unwind labels")
-    outcome = features.select("asset", pl.col("ts").alias("at"), *TARGETS).drop_nulls()
+    outcome = features.select("asset", pl.col("ts").alias("at"), *targets).drop_nulls(PATH_TARGETS)
     at = (pl.col("ts") + pl.col("step").cast(pl.Int64) * pl.lit(HOUR)).alias("at")
     paths = forecasts.with_columns(at).join(outcome, on=["asset", "at"], how="inner").sort(KEYS)
     rates = pl.DataFrame(
@@ -105,11 +114,12 @@ def score(aligned: Aligned, quantiles: Sequence[float]) -> dict[str, Any]:
     """Score aligned forecasts.
 
     Returns:
-        losses: mean pinball loss per "asset/target" (log change per hour); quantile_loss: their mean. coverage: per
-        nominal central interval ("80": 0.80) and target, the share that fell inside; coverage_error: mean absolute
-        difference to nominal over intervals and targets. brier, brier_climatology, brier_skill (1 - brier /
-        brier_climatology; NaN where the climatology was never wrong), base_rate (observed), reliability (bins of
-        p_unwind: p, observed, count), forecasts (instants x assets) and distinct_events. Unknown is NaN.
+        losses: mean pinball loss per "asset/target", in the target's unit; quantile_loss: mean of those of the path
+        targets (log change per hour). coverage: per nominal central interval ("80": 0.80) and target, the share that
+        fell inside; coverage_error: mean absolute difference to nominal over intervals and path targets. brier,
+        brier_climatology, brier_skill (1 - brier / brier_climatology; NaN where the climatology was never wrong),
+        base_rate (observed), reliability (bins of p_unwind: p, observed, count), forecasts (instants x assets) and
+        distinct_events. Unknown is NaN.
 
     Raises:
         DataError: if no forecast has an outcome yet.
@@ -120,21 +130,25 @@ def score(aligned: Aligned, quantiles: Sequence[float]) -> dict[str, Any]:
         )
     losses = _losses(aligned.paths, quantiles)
     coverage = _coverage(aligned.paths, quantiles)
-    errors = [abs(share - float(nominal) / 100) for nominal, of in coverage.items() for share in of.values()]
     return {
-        "quantile_loss": _mean(list(losses.values())),
+        "quantile_loss": _mean(_of_targets(losses, PATH_TARGETS)),
         "losses": losses,
         "coverage": coverage,
-        "coverage_error": _mean(errors),
+        "coverage_error": _mean(coverage_errors(coverage)),
         **_event_scores(aligned.events),
         "forecasts": aligned.paths.select("asset", "ts").n_unique(),
     }
 
 
-def skill(scores: Mapping[str, Any], reference: Mapping[str, Any]) -> float:
-    """Return 1 - the mean over assets and targets of loss / reference loss; both scored on the same rows."""
-    ratios = [loss / reference["losses"][name] for name, loss in scores["losses"].items() if reference["losses"][name]]
-    return 1 - _mean(ratios)
+def coverage_errors(coverage: Mapping[str, Mapping[str, float]]) -> list[float]:
+    """Return the absolute difference to nominal of each interval and path target."""
+    return [abs(of[target] - float(nominal) / 100) for nominal, of in coverage.items() for target in PATH_TARGETS]
+
+
+def skill(scores: Mapping[str, Any], reference: Mapping[str, Any], targets: Sequence[str] = PATH_TARGETS) -> float:
+    """Return 1 - the mean over assets and `targets` of loss / reference loss; both scored on the same rows."""
+    mine, theirs = (_of_targets(of["losses"], targets) for of in (scores, reference))
+    return 1 - _mean([loss / other for loss, other in zip(mine, theirs, strict=True) if other])
 
 
 def same_instants(forecasts: pl.DataFrame, others: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -142,25 +156,30 @@ def same_instants(forecasts: pl.DataFrame, others: pl.DataFrame) -> tuple[pl.Dat
     return forecasts.join(others, on=KEYS, how="semi"), others.join(forecasts, on=KEYS, how="semi")
 
 
+def _of_targets(losses: Mapping[str, float], targets: Sequence[str]) -> list[float]:
+    return [loss for name, loss in losses.items() if name.rpartition("/")[2] in targets]
+
+
 def _losses(paths: pl.DataFrame, quantiles: Sequence[float]) -> dict[str, float]:
-    means = []
-    for target in TARGETS:
+    means, targets = [], targets_of(paths)
+    for target in targets:
         pinball = []
         for level in quantiles:
             miss = pl.col(target) - pl.col(quantile_column(target, level)).cast(pl.Float64).fill_null(math.nan)
             # max(NaN, x) would hide a NaN forecast, hence the branch on the sign instead.
             pinball.append(pl.when(miss >= 0).then(level * miss).otherwise((level - 1) * miss))
-        means.append(pl.mean_horizontal(pinball).mean().alias(target))
+        means.append(pl.mean_horizontal(pinball).mean().fill_null(math.nan).alias(target))
     by_asset = paths.group_by("asset").agg(means).sort("asset")
-    return {f"{row['asset']}/{target}": row[target] for row in by_asset.iter_rows(named=True) for target in TARGETS}
+    return {f"{row['asset']}/{target}": row[target] for row in by_asset.iter_rows(named=True) for target in targets}
 
 
 def _coverage(paths: pl.DataFrame, quantiles: Sequence[float]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
+    targets = targets_of(paths)
     for low in quantiles:
         high = next((level for level in quantiles if level > low and math.isclose(level, 1 - low, abs_tol=1e-9)), None)
         if high is not None:
-            found[f"{100 * (high - low):g}"] = {target: _inside(paths, target, low, high) for target in TARGETS}
+            found[f"{100 * (high - low):g}"] = {target: _inside(paths, target, low, high) for target in targets}
     return found
 
 
@@ -168,7 +187,7 @@ def _inside(paths: pl.DataFrame, target: str, low: float, high: float) -> float:
     bounds = [pl.col(quantile_column(target, level)) for level in (low, high)]
     spoiled = pl.any_horizontal([bound.is_null() | bound.is_nan() for bound in bounds])
     inside = pl.when(spoiled).then(math.nan).otherwise(pl.col(target).is_between(bounds[0], bounds[1]).cast(pl.Float64))
-    return float(paths.select(inside.mean()).item())
+    return float(paths.select(inside.mean().fill_null(math.nan)).item())
 
 
 def _event_scores(events: pl.DataFrame) -> dict[str, Any]:

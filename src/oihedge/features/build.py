@@ -13,6 +13,7 @@ from oihedge.features.funding import with_funding
 from oihedge.features.open_interest import REGIMES, with_open_interest
 from oihedge.features.panel import SEEN, inputs, panel
 from oihedge.features.prices import WEEK, with_basis, with_prices
+from oihedge.features.realised import with_hedge_ratio, with_realised_downside
 from oihedge.features.settings import Features
 
 
@@ -40,20 +41,22 @@ def columns(settings: Features) -> FeatureColumns:
     """Name the columns that can exist under `settings`.
 
     One OI venue has no venue_divergence, no funding venues no funding columns, and a perp that is its own spot proxy no
-    basis.
+    basis and no hedge_ratio.
     """
     unknown = [
         *("log_return", "log_oi", "log_return_4h", "log_return_24h", "volatility", "volatility_168h", "drawdown"),
-        *("oi_growth_24h", "oi_divergence", "oi_price_gap", "oi_price_gap_z"),
+        *("oi_growth_24h", "oi_divergence", "oi_divergence_168h", "oi_price_gap", "oi_price_gap_z"),
     ]
     other = ["spot_price", "perp_price", "oi_base", "n_oi_venues", "n_oi_tracked", "oi_divergence_rank"]
+    other.append("realised_downside")
     if len(settings.oi_venues) > 1:
         unknown.append("venue_divergence")
         other.append("oi_leader")
     if settings.funding_venues:
         unknown += ["funding_h", "funding_z"]
-    if (settings.price_kind, settings.spot_venue) != ("perp", settings.perp_venue):
+    if not settings.perp_is_spot:
         unknown.append("basis")
+        other.append("hedge_ratio")
     other += [f"oi_price_regime_{hours}h" for hours in REGIMES]
     return FeatureColumns(known_columns(settings), tuple(unknown), tuple(other))
 
@@ -70,6 +73,7 @@ def _reach(settings: Features) -> int:
         settings.z_window_h + settings.gap_window_h,
         settings.z_window_h,
         WEEK,
+        settings.realised_h,
         max(REGIMES),
     )
 
@@ -100,6 +104,7 @@ def build(tables: Mapping[str, pl.LazyFrame], settings: Features) -> pl.LazyFram
 def _of_asset(sources: Mapping[str, pl.LazyFrame], asset: str, settings: Features) -> pl.LazyFrame:
     rows = with_prices(panel(sources, asset, settings))
     rows = with_basis(with_open_interest(rows, settings))
+    rows = with_hedge_ratio(with_realised_downside(rows, settings.realised_h), settings.realised_h)
     if settings.funding_venues:
         rows = with_funding(rows, settings)
     rows = with_calendar(rows, settings)

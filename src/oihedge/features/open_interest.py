@@ -17,6 +17,7 @@ from oihedge.features.panel import oi_column
 from oihedge.features.settings import Features
 
 REGIMES = (1, 4, 24)
+WEEK = 168
 
 
 def with_open_interest(rows: pl.LazyFrame, settings: Features) -> pl.LazyFrame:
@@ -25,6 +26,7 @@ def with_open_interest(rows: pl.LazyFrame, settings: Features) -> pl.LazyFrame:
     Returns:
         `rows` with log_oi (1 h log growth of the venues present at both ends), oi_growth_24h (the same over 24 h),
         oi_base, n_oi_venues, oi_divergence, oi_divergence_rank, venue_divergence, oi_leader (see `_with_divergences`),
+        oi_divergence_168h (oi_divergence from the mean of a week: the leverage that a week has built up),
         oi_price_gap (OI growth less price growth over the gap window) and its z-score, and
         oi_price_regime_{1,4,24}h (1 both up, 2 OI up and price down, 3 OI down and price up, 4 both down).
     """
@@ -69,11 +71,13 @@ def _with_divergences(rows: pl.LazyFrame, settings: Features) -> pl.LazyFrame:
         *(
             pl.when(pl.col(f"_growth_{venue}").is_not_null()).then(pl.col(f"_mean_{venue}")).alias(f"_mean_{venue}")
             for venue in venues
-        )
-    )
-    weights = _sum(pl.col(f"_mean_{venue}").fill_null(0.0) for venue in venues)
-    apart = _sum(
-        (pl.col(f"_mean_{v}") * (pl.col(oi_column(v)) / pl.col(f"_mean_{v}")).log()).fill_null(0.0) for v in venues
+        ),
+        *(
+            pl.when(pl.col(oi_column(v)).is_not_null())
+            .then(rolling.mean(pl.col(oi_column(v)), WEEK))
+            .alias(f"_week_mean_{v}")
+            for v in venues
+        ),
     )
     level = _sum(pl.when(pl.col(f"_mean_{v}").is_not_null()).then(pl.col(oi_column(v))).otherwise(0.0) for v in venues)
     growths = [pl.col(f"_growth_{venue}") for venue in venues]
@@ -84,7 +88,8 @@ def _with_divergences(rows: pl.LazyFrame, settings: Features) -> pl.LazyFrame:
         count.alias("n_oi_venues"),
         pl.lit(len(venues), pl.Int64).alias("n_oi_tracked"),
         pl.when(count > 0).then(level).alias("oi_base"),
-        pl.when(count > 0).then(apart / weights).alias("oi_divergence"),
+        _divergence(venues, "_mean_").alias("oi_divergence"),
+        _divergence(venues, "_week_mean_").alias("oi_divergence_168h"),
         pl.when(count > 1).then(most - least).alias("venue_divergence"),
         pl.when(count > 1).then(pl.coalesce(leads)).alias("oi_leader"),
     )
@@ -97,6 +102,14 @@ def _venue_columns(venue: str, hours: int) -> list[pl.Expr]:
         (rolling.total(oi, hours) * (1 / hours)).alias(f"_mean_{venue}"),
         pl.when(whole).then((oi / oi.shift(hours)).log()).alias(f"_growth_{venue}"),
     ]
+
+
+def _divergence(venues: tuple[str, ...], mean: str) -> pl.Expr:
+    """Log of open interest over its mean, weighted by that mean, over the venues that have one; null without any."""
+    parts = [(pl.col(f"{mean}{v}"), pl.col(oi_column(v))) for v in venues]
+    apart = _sum((usual * (oi / usual).log()).fill_null(0.0) for usual, oi in parts)
+    weights = _sum(usual.fill_null(0.0) for usual, _ in parts)
+    return pl.when(weights > 0).then(apart / weights)
 
 
 def _regime(hours: int) -> pl.Expr:

@@ -28,6 +28,8 @@ class Features(Settings):
     z_window_h: Count
     rank_window_h: Count
     """How far back `oi_divergence_rank` looks."""
+    realised_h: Count = 24
+    """Hours that `realised_downside` and `hedge_ratio` are taken over."""
     max_oi_age_h: Count
     """An OI snapshot as old as this or older is missing, not carried on."""
     max_funding_age_h: Count
@@ -48,3 +50,8 @@ class Features(Settings):
                 "oi_venues is empty; open interest is what this project hedges by: name at least one venue"
             )
         return self
+
+    @property
+    def perp_is_spot(self) -> bool:
+        """Whether the perp stands for spot itself: then there is neither basis nor hedge ratio."""
+        return (self.price_kind, self.spot_venue) == ("perp", self.perp_venue)

@@ -66,7 +66,7 @@ def cut_blocks(
             expected="train_start < train_end < calibration_end",
             got=f"{iso(train_start)}, {iso(train_end)}, {iso(calibration_end)}",
         )
-    columns = input_columns(roles)
+    columns = input_columns(roles, settings.targets)
     rows = features.filter(pl.col("ts").is_between(train_start, calibration_end))
     panel = build_panel(rows, columns)
     refuse_bad_numbers(rows, columns)

@@ -18,6 +18,8 @@ INPUT_CLIP = 4.0
 WEIGHT_SD = 0.2
 """Prior spread of the score's weight on an input in units of its standard deviation."""
 INTERCEPT_SD = 1.5
+SHIFT_SD = 0.5
+"""Prior spread of what the held-back block adds to all log-odds: a few weeks know the rate of a rare event badly."""
 SLOPE_SD = 0.35
 """Prior spread of each view's slope around its equal share."""
 
@@ -96,7 +98,7 @@ def fit_calibration(views: Floats, event: Mask, *, effective: float, base_rate: 
     centers, count = views.mean(axis=0), views.shape[1]
     offset = np.full(len(views), centers.mean())
     mean = np.r_[0.0, np.full(count, 1 / count)]
-    priors = np.r_[INTERCEPT_SD, np.full(count, SLOPE_SD)]
+    priors = np.r_[SHIFT_SD, np.full(count, SLOPE_SD)]
     beta = _ridge(views - centers, event, offset, effective, mean, priors)
     slopes = tuple(float(max(slope, 0.0)) for slope in beta[1:])
     return Calibration(float(beta[0]), slopes, tuple(float(center) for center in centers), base_rate)

@@ -15,12 +15,12 @@ from oihedge.core.errors import ModelError
 from oihedge.forecast.artifact import write_artifact
 from oihedge.forecast.blocks import Blocks
 from oihedge.forecast.frames import forecast_frame, wanted_rows
-from oihedge.forecast.panel import TARGETS, Floats, Ints, Mask, Roles, build_panel, input_columns
-from oihedge.forecast.settings import Forecast
+from oihedge.forecast.panel import Floats, Ints, Mask, Roles, build_panel
+from oihedge.forecast.settings import PATH_TARGETS, Forecast
 from oihedge.forecast.unwind import unwind_labels
 
 ROWS_BEYOND = 5
-"""Changes that must lie beyond the outermost quantile of a cell; with fewer a coarser cell speaks for it."""
+"""Values that must lie beyond the outermost quantile of a cell; with fewer a coarser cell speaks for it."""
 OUTCOMES = 30
 """Unwinds, and hours without, that a cell's share of them rests on at least."""
 
@@ -30,18 +30,21 @@ class ClosedForm:
     """Looks forecasts up by asset and cell; an hour's cell is its number since 1970 modulo the number of cells.
 
     It forecasts exactly the instants that a learning model of the same shape and columns can, so that both are judged
-    on the same ones. `quantiles` (assets, cells, targets, levels) in hourly log changes, `rates` (assets, cells).
+    on the same ones. `quantiles` (assets, cells, targets, levels) in the targets' units, `rates` (assets, cells). The
+    quantiles of a target in `carried` are distances from its newest value.
     """
 
     kind: str
     assets: tuple[str, ...]
     known: tuple[str, ...]
     columns: tuple[str, ...]
+    targets: tuple[str, ...]
     shape: tuple[int, int]
     levels: tuple[float, ...]
     quantiles: Floats
     rates: Floats
     base_rate: float
+    carried: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
     def predict(self, features: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
@@ -54,13 +57,16 @@ class ClosedForm:
         rows = wanted_rows(panel, self.known, self.shape, at)
         asset, hour, cells = panel.asset[rows], panel.hour[rows], self.rates.shape[1]
         ahead = (hour[:, None] + np.arange(1, self.shape[1] + 1)) % cells
-        quantiles = self.quantiles[asset[:, None], ahead].transpose(0, 2, 1, 3)
-        return forecast_frame(panel, rows, quantiles, self.levels, self.rates[asset, hour % cells], self.base_rate)
+        start = np.where(np.isin(self.targets, self.carried), panel.select(self.targets)[rows], 0.0)
+        quantiles = self.quantiles[asset[:, None], ahead].transpose(0, 2, 1, 3) + start[:, :, None, None]
+        p_unwind = self.rates[asset, hour % cells]
+        return forecast_frame(panel, rows, quantiles, self.targets, self.levels, p_unwind, self.base_rate)
 
     def save(self, folder: Path) -> None:
         """Write the model into `folder` as JSON."""
         description = {
             "assets": list(self.assets), "known": list(self.known), "columns": list(self.columns),
+            "targets": list(self.targets), "carried": list(self.carried),
             "shape": list(self.shape), "levels": list(self.levels), "quantiles": self.quantiles.tolist(),
             "rates": self.rates.tolist(), "base_rate": self.base_rate,
         }  # fmt: skip
@@ -68,24 +74,27 @@ class ClosedForm:
 
     @classmethod
     def from_parts(cls, kind: str, description: Mapping[str, Any]) -> ClosedForm:
-        """Return the model that `save` wrote; what was written without cells has one.
+        """Return the model that `save` wrote; what was written without cells has one, without targets the paths' two.
 
         Raises:
             ModelError: if a part is missing.
         """
         try:
             assets, levels = tuple(description["assets"]), tuple(description["levels"])
+            targets = tuple(description.get("targets", PATH_TARGETS))
             quantiles = np.array(description["quantiles"], dtype=np.float64)
             return cls(
                 kind=kind,
                 assets=assets,
                 known=tuple(description["known"]),
                 columns=tuple(description["columns"]),
+                targets=targets,
                 shape=(description["shape"][0], description["shape"][1]),
                 levels=levels,
-                quantiles=quantiles.reshape(len(assets), -1, len(TARGETS), len(levels)),
+                quantiles=quantiles.reshape(len(assets), -1, len(targets), len(levels)),
                 rates=np.array(description["rates"], dtype=np.float64).reshape(len(assets), -1),
                 base_rate=float(description["base_rate"]),
+                carried=tuple(description.get("carried", ())),
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ModelError(f"the stored {kind} lacks a part: {error}") from error
@@ -98,31 +107,32 @@ def fit_cells(kind: str, blocks: Blocks, roles: Roles, settings: Forecast, perio
         kind: which model it is.
         blocks: of which the training rows are read.
         roles: which columns instants must have.
-        settings: horizon, drop and quantiles.
+        settings: targets, horizon, drop and quantiles.
         periods: hours of the cycles, from 1 to ever longer ones, each a multiple of the one before.
     """
-    panel, changes = blocks.panel, blocks.panel.select(TARGETS)
+    panel, values = blocks.panel, blocks.panel.select(settings.targets)
     label, complete = unwind_labels(panel, settings.horizon_h, settings.drop)
     told = blocks.training & complete & (panel.hour + settings.horizon_h <= blocks.last_training_hour)
-    quantiles = np.empty((len(panel.assets), periods[-1], len(TARGETS), len(settings.quantiles)))
+    quantiles = np.empty((len(panel.assets), periods[-1], len(settings.targets), len(settings.quantiles)))
     rates = np.empty(quantiles.shape[:2])
     rare = min(settings.quantiles[0], 1 - settings.quantiles[-1])
 
     def spread(rows: Ints) -> Floats:
-        return np.asarray(np.nanquantile(changes[rows], settings.quantiles, axis=0).T)
+        return np.asarray(np.nanquantile(values[rows], settings.quantiles, axis=0).T)
 
-    def enough_changes(rows: Ints) -> bool:
-        return bool(np.isfinite(changes[rows]).sum(axis=0).min() * rare >= ROWS_BEYOND)
+    def enough_values(rows: Ints) -> bool:
+        return bool(np.isfinite(values[rows]).sum(axis=0).min() * rare >= ROWS_BEYOND)
 
     def enough_outcomes(rows: Ints) -> bool:
         return min(int(label[rows].sum()), int((~label[rows]).sum())) >= OUTCOMES
 
     for code in range(len(panel.assets)):
         own = panel.asset == code
-        _fill(quantiles[code], panel.hour, blocks.training & own, periods, spread, enough_changes)
+        _fill(quantiles[code], panel.hour, blocks.training & own, periods, spread, enough_values)
         _fill(rates[code], panel.hour, told & own, periods, lambda rows: _share(label[rows]), enough_outcomes)
     return ClosedForm(
-        kind=kind, assets=panel.assets, known=roles.known, columns=input_columns(roles), shape=blocks.shape,
+        kind=kind, assets=panel.assets, known=roles.known, columns=panel.columns,
+        targets=settings.targets, shape=blocks.shape,
         levels=settings.quantiles, quantiles=quantiles, rates=rates, base_rate=_share(label[told]),
         facts={"model": kind, "train_rows": int(blocks.training.sum())},
     )  # fmt: skip

@@ -11,14 +11,14 @@ import polars as pl
 from oihedge.core.clock import iso
 from oihedge.core.errors import DataError, ModelError
 from oihedge.core.tables import UTC_TIME
-from oihedge.forecast.panel import TARGETS, Floats, Ints, Panel, hour_of
+from oihedge.forecast.panel import Floats, Ints, Panel, hour_of
 
 _HOUR_US = 3_600_000_000
 
 
-def quantile_columns(levels: Sequence[float]) -> list[str]:
+def quantile_columns(targets: Sequence[str], levels: Sequence[float]) -> list[str]:
     """Return the columns of a forecast's quantiles: log_return_q02 ..., then log_oi_q02 ..."""
-    return [f"{target}_q{100 * level:02.0f}" for target in TARGETS for level in levels]
+    return [f"{target}_q{100 * level:02.0f}" for target in targets for level in levels]
 
 
 def wanted_rows(panel: Panel, known: Sequence[str], shape: tuple[int, int], at: Sequence[datetime] | None) -> Ints:
@@ -59,14 +59,16 @@ def wanted_rows(panel: Panel, known: Sequence[str], shape: tuple[int, int], at: 
 
 
 def forecast_frame(
-    panel: Panel, rows: Ints, quantiles: Floats, levels: Sequence[float], p_unwind: Floats, base_rate: float
-) -> pl.DataFrame:
+    panel: Panel, rows: Ints, quantiles: Floats, targets: Sequence[str], levels: Sequence[float], p_unwind: Floats,
+    base_rate: float,
+) -> pl.DataFrame:  # fmt: skip
     """Lay forecasts out as one row per asset, instant and step.
 
     Args:
         panel: where `rows` point.
         rows: (forecasts,).
-        quantiles: (forecasts, targets, steps, levels), rising along the last axis, in hourly log changes.
+        quantiles: (forecasts, targets, steps, levels), rising along the last axis, in the targets' units.
+        targets: their names.
         levels: probabilities of the quantiles.
         p_unwind: (forecasts,).
         base_rate: share of unwinds among the training instants of all assets.
@@ -81,7 +83,7 @@ def forecast_frame(
             "step": np.tile(np.arange(1, steps + 1, dtype=np.int64), count),
             "p_unwind": np.repeat(p_unwind, steps),
             "p_unwind_base": np.full(count * steps, base_rate),
-            **{name: values[:, i] for i, name in enumerate(quantile_columns(levels))},
+            **{name: values[:, i] for i, name in enumerate(quantile_columns(targets, levels))},
         }
     )
 

@@ -14,7 +14,7 @@ from oihedge.core.clock import iso
 from oihedge.core.errors import DataError
 from oihedge.core.protocols import FittedModel
 from oihedge.forecast.frames import wanted_rows
-from oihedge.forecast.panel import TARGETS, Floats, Ints, Panel, build_panel, hour_of
+from oihedge.forecast.panel import Floats, Ints, Panel, build_panel, hour_of
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,7 @@ def _windows(network: Any, panel: Panel, inputs: Floats, rows: Ints, shape: tupl
         "encoder_cat": codes[:, :encoder], "encoder_cont": reals[:, :encoder],
         "decoder_cat": codes[:, encoder:], "decoder_cont": reals[:, encoder:],
         "encoder_lengths": torch.full((len(rows),), encoder), "decoder_lengths": torch.full((len(rows),), horizon),
-        "target_scale": [torch.tensor([[0.0, 1.0]]).expand(len(rows), 2) for _ in TARGETS],
+        "target_scale": [torch.tensor([[0.0, 1.0]]).expand(len(rows), 2) for _ in range(network.n_targets)],
     }  # fmt: skip
 
 

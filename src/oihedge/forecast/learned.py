@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from oihedge.forecast.kinds import network_class
 from oihedge.forecast.network import Network, forecast_windows, torch_threads
 from oihedge.forecast.panel import Floats, Ints, Panel, build_panel
 from oihedge.forecast.scaling import Scalers
-from oihedge.forecast.scenarios import Scenarios
+from oihedge.forecast.scenarios import Copula, JointPaths, Scenarios
 from oihedge.forecast.segments import Rows
+from oihedge.forecast.settings import PATH_TARGETS
+from oihedge.forecast.spread import widened
 from oihedge.forecast.windows import first_rows
 
 WEIGHTS, COPULA = "network.safetensors", "copula.safetensors"
@@ -43,6 +46,8 @@ class LearnedModel:
     shape: tuple[int, int]
     drop: float
     threads: int
+    spread: tuple[float, ...]
+    """Per target, what the network's distances from its median are multiplied by (`spread`)."""
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,7 +74,19 @@ class LearnedModel:
         rows = wanted_rows(panel, self.known, self.shape, at)
         quantiles = self.quantiles(panel, rows)
         p_unwind = self.calibration.apply(self.views(panel, rows, quantiles))
-        return forecast_frame(panel, rows, quantiles, self.scenarios.levels, p_unwind, self.calibration.base_rate)
+        targets, levels = self.scalers.targets, self.scenarios.levels
+        return forecast_frame(panel, rows, quantiles, targets, levels, p_unwind, self.calibration.base_rate)
+
+    def paths(self, features: pl.DataFrame, at: Sequence[datetime] | None = None) -> JointPaths:
+        """Draw joint scenario paths of return and open interest; arguments and errors as for `predict`.
+
+        Their marginals are the forecast's quantiles, their dependence the copula fitted on held-back hours.
+        """
+        panel = build_panel(features, self.scalers.columns, self.scalers.assets)
+        rows = wanted_rows(panel, self.known, self.shape, at)
+        changes = self.scenarios.draw(self.quantiles(panel, rows)[:, : len(PATH_TARGETS)])
+        instants = (datetime.fromtimestamp(int(hour) * 3600, UTC) for hour in panel.hour[rows])
+        return JointPaths(tuple(panel.assets[code] for code in panel.asset[rows]), tuple(instants), changes)
 
     def views(self, panel: Panel, rows: Ints, quantiles: Floats) -> Floats:
         """Return the two views on an unwind as log-odds (forecasts, 2): the paths' share, and the score."""
@@ -79,28 +96,34 @@ class LearnedModel:
         return np.column_stack([logit(share), score])
 
     def quantiles(self, panel: Panel, rows: Ints) -> Floats:
-        """Return the quantiles (forecasts, targets, steps, levels), sorted, in hourly log changes."""
+        """Return the quantiles (forecasts, targets, steps, levels), sorted, in the targets' units."""
         tensors = Rows.of_panel(panel, self.scalers.inputs(panel), self.shape)
         with torch_threads(self.threads):
             scaled = forecast_windows(self.network, tensors, first_rows(rows, self.shape[0]))
-        spread = self.scalers.target_spread[panel.asset[rows]]
-        return np.sort(scaled, axis=-1) * spread[:, :, None, None]
+        told = self.scalers.restore(np.sort(scaled, axis=-1), panel.asset[rows])
+        return widened(told, self.spread, self.scenarios.levels)
 
     def save(self, folder: Path) -> None:
         """Write the model into `folder` as JSON and safetensors; how long training took is left out."""
-        levels = self.scenarios.levels
+        levels, freedom = self.scenarios.levels, self.scenarios.copula.freedom
         description = {
             "network": self.network.as_json(),
             "scalers": self.scalers.as_json(),
-            "scenarios": {"paths": self.scenarios.paths, "seed": self.scenarios.seed, "levels": list(levels)},
+            "scenarios": {
+                "paths": self.scenarios.paths,
+                "seed": self.scenarios.seed,
+                "levels": list(levels),
+                "freedom": None if math.isinf(freedom) else freedom,
+            },
             "score": asdict(self.score),
             "calibration": asdict(self.calibration),
             "known": list(self.known),
             "shape": list(self.shape),
             "drop": self.drop,
             "threads": self.threads,
+            "spread": list(self.spread),
         }
-        copula = {"correlation": torch.from_numpy(self.scenarios.correlation)}
+        copula = {"correlation": torch.from_numpy(self.scenarios.copula.correlation)}
         files = {WEIGHTS: save_tensors(_distinct(self.network)), COPULA: save_tensors(copula)}
         write_artifact(folder, self.kind, description, files)
 
@@ -117,12 +140,15 @@ class LearnedModel:
             missing = network.load_state_dict(load_tensors(tensors[WEIGHTS]), strict=False)
             if missing.unexpected_keys or set(missing.missing_keys) != _repeated(network):
                 raise ModelError("the stored weights do not fit the stored network", do="register the model again")
+            scalers = Scalers.from_json(description["scalers"])
             drawn, score, pooled = (description[name] for name in ("scenarios", "score", "calibration"))
-            correlation = load_tensors(tensors[COPULA])["correlation"].numpy()
+            # Without degrees of freedom, as in what was written before there were any, the copula is Gaussian.
+            freedom = math.inf if drawn.get("freedom") is None else float(drawn["freedom"])
+            copula = Copula(load_tensors(tensors[COPULA])["correlation"].numpy(), freedom)
             return cls(
                 network=network,
-                scalers=Scalers.from_json(description["scalers"]),
-                scenarios=Scenarios(correlation, tuple(drawn["levels"]), drawn["paths"], shape[1], drawn["seed"]),
+                scalers=scalers,
+                scenarios=Scenarios(copula, tuple(drawn["levels"]), drawn["paths"], shape[1], drawn["seed"]),
                 score=EventScore(score["intercept"], tuple(score["weights"])),
                 calibration=Calibration(
                     pooled["intercept"],
@@ -135,6 +161,8 @@ class LearnedModel:
                 shape=shape,
                 drop=float(description["drop"]),
                 threads=int(description["threads"]),
+                # What was written before there were factors has none.
+                spread=tuple(map(float, description.get("spread", [1.0] * len(scalers.targets)))),
             )
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"the stored {kind} lacks a part: {str(error).splitlines()[0]}") from error

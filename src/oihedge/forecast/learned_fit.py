@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,11 +19,12 @@ from oihedge.forecast.calibration import Calibration, EventScore, fit_calibratio
 from oihedge.forecast.kinds import network_class
 from oihedge.forecast.learned import LearnedModel
 from oihedge.forecast.network import torch_threads
-from oihedge.forecast.panel import TARGETS, Floats, Ints, Mask, Roles
+from oihedge.forecast.panel import Floats, Ints, Mask, Roles
 from oihedge.forecast.scaling import Scalers, fit_scalers
-from oihedge.forecast.scenarios import Scenarios, fit_copula, probability_transform
+from oihedge.forecast.scenarios import Copula, Scenarios, fit_copula, probability_transform
 from oihedge.forecast.segments import Cover, Rows, evenly
-from oihedge.forecast.settings import Forecast
+from oihedge.forecast.settings import PATH_TARGETS, Forecast
+from oihedge.forecast.spread import fit_spread, widened
 from oihedge.forecast.training import train
 from oihedge.forecast.unwind import unwind_labels
 from oihedge.forecast.warm_start import warm_start
@@ -45,7 +46,7 @@ def fit_learned(
     _require_windows(blocks)
     _require(rows, "calibration block", blocks.shape)
     _require(blocks.validation_instants(), "held-back tail of the training window", blocks.shape)
-    scalers = fit_scalers(blocks.panel, blocks.panel.columns, blocks.learning)
+    scalers = fit_scalers(blocks.panel, blocks.panel.columns, settings.targets, blocks.learning)
     label, _ = unwind_labels(blocks.panel, settings.horizon_h, settings.drop)
     score = _event_score(blocks, scalers, label, settings)
     with torch.random.fork_rng(devices=[]), torch_threads(settings.threads), _enough_memory(blocks, settings):
@@ -62,15 +63,17 @@ def _train(
 ) -> LearnedModel:  # fmt: skip
     """Return the trained model, not yet calibrated."""
     panel, shape = blocks.panel, blocks.shape
-    inputs, targets = scalers.inputs(panel), scalers.targets(panel)
+    inputs, targets = scalers.inputs(panel), scalers.scaled_targets(panel)
     learning = blocks.learning & blocks.complete
     dataset = window_dataset(panel, roles.known, inputs, targets, learning, shape)
     network = network_class(settings.model).untrained(dataset, settings)
     network.start_at(np.quantile(targets[learning], settings.quantiles, axis=0).T)
     network.seed = settings.seed
+    independent = Copula(np.eye(len(PATH_TARGETS) * settings.horizon_h))
     model = LearnedModel(
-        network=network, scalers=scalers, scenarios=_scenarios(np.eye(2 * settings.horizon_h), settings), score=score,
+        network=network, scalers=scalers, scenarios=_scenarios(independent, settings), score=score,
         calibration=Calibration(), known=tuple(roles.known), shape=shape, drop=settings.drop, threads=settings.threads,
+        spread=(1.0,) * len(settings.targets),
     )  # fmt: skip
     warm = warm_start(model, start_from)
     held_back = Rows.of_panel(panel, inputs, shape, targets)
@@ -98,12 +101,16 @@ def _calibrate(
     model: LearnedModel, blocks: Blocks, rows: Ints, label: Mask, settings: Forecast
 ) -> tuple[LearnedModel, dict[str, Any]]:
     panel = blocks.panel
-    quantiles = model.quantiles(panel, rows)
-    pits = probability_transform(_ahead(blocks, rows), quantiles, settings.quantiles)
-    joint = replace(model, scenarios=_scenarios(fit_copula(pits), settings))
+    came, quantiles = _ahead(blocks, rows, settings.targets), model.quantiles(panel, rows)
+    spread = fit_spread(came, quantiles, settings.quantiles, panel.hour[rows])
+    quantiles = widened(quantiles, spread, settings.quantiles)
+    paths = len(PATH_TARGETS)
+    pits = probability_transform(came[:, :paths], quantiles[:, :paths], settings.quantiles)
+    joint = replace(model, scenarios=_scenarios(fit_copula(pits), settings), spread=spread)
     training = blocks.training_instants()
     base_rate = float(label[training].mean()) if len(training) else 0.0
-    effective = len(rows) * settings.calibration_stride_h / settings.horizon_h
+    # Assets unwind together: an hour counts once, however many of them are forecast at it.
+    effective = len(np.unique(panel.hour[rows])) * settings.calibration_stride_h / settings.horizon_h
     calibration = fit_calibration(
         joint.views(panel, rows, quantiles), label[rows], effective=effective, base_rate=base_rate
     )
@@ -112,19 +119,21 @@ def _calibrate(
         if calibration.told
         else "base rate: the calibration block does not hold both outcomes",
         "base_rate": base_rate,
+        "copula_freedom": None if np.isinf(joint.scenarios.copula.freedom) else joint.scenarios.copula.freedom,
+        "spread": dict(zip(settings.targets, spread, strict=True)),
         "calibration_forecasts": len(rows),
         "calibration_events": int(label[rows].sum()),
     }
 
 
-def _ahead(blocks: Blocks, rows: Ints) -> Floats:
+def _ahead(blocks: Blocks, rows: Ints, targets: Sequence[str]) -> Floats:
     """Return what came (forecasts, targets, steps) after each row."""
     steps = np.arange(1, blocks.shape[1] + 1)
-    return np.asarray(blocks.panel.select(TARGETS)[rows[:, None] + steps].transpose(0, 2, 1))
+    return np.asarray(blocks.panel.select(targets)[rows[:, None] + steps].transpose(0, 2, 1))
 
 
-def _scenarios(correlation: Floats, settings: Forecast) -> Scenarios:
-    return Scenarios(correlation, settings.quantiles, settings.scenario_paths, settings.horizon_h, settings.seed)
+def _scenarios(copula: Copula, settings: Forecast) -> Scenarios:
+    return Scenarios(copula, settings.quantiles, settings.scenario_paths, settings.horizon_h, settings.seed)
 
 
 def _require(rows: Ints, block: str, shape: tuple[int, int]) -> None:

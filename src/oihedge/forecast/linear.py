@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from oihedge.forecast.panel import TARGETS
 from oihedge.forecast.windowed import Sizes, WindowNetwork
 
 Tensor = torch.Tensor
@@ -18,9 +17,9 @@ class Linear(WindowNetwork):
 
     def __init__(self, sizes: Sizes, learning_rate: float = 1e-3) -> None:
         super().__init__(sizes, learning_rate)
-        levels = len(sizes.quantiles)
-        self.output_layer = nn.ModuleList(nn.Linear(len(sizes.reals), sizes.horizon * levels) for _ in TARGETS)
-        self.ahead = nn.ModuleList(nn.Linear(len(sizes.known) + sizes.assets, levels, bias=False) for _ in TARGETS)
+        levels, hours, targets = len(sizes.quantiles), len(sizes.known) + sizes.assets, range(sizes.targets)
+        self.output_layer = nn.ModuleList(nn.Linear(len(sizes.reals), sizes.horizon * levels) for _ in targets)
+        self.ahead = nn.ModuleList(nn.Linear(hours, levels, bias=False) for _ in targets)
         for weight in self.ahead.parameters():
             nn.init.zeros_(weight)
 

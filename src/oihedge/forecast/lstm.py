@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from oihedge.forecast.panel import TARGETS
 from oihedge.forecast.windowed import Sizes, WindowNetwork
 
 Tensor = torch.Tensor
@@ -31,7 +30,7 @@ class Lstm(WindowNetwork):
         self.decoder = nn.LSTM(ahead, hidden, batch_first=True)
         self.calendar = nn.Sequential(nn.Linear(ahead, hidden), nn.ELU())
         self.dropout = nn.Dropout(sizes.dropout)
-        self.output_layer = nn.ModuleList(nn.Linear(2 * hidden, len(sizes.quantiles)) for _ in TARGETS)
+        self.output_layer = nn.ModuleList(nn.Linear(2 * hidden, len(sizes.quantiles)) for _ in range(sizes.targets))
 
     def reads(self, inputs: int) -> tuple[nn.Module, int]:
         """Return what the encoder hours, each `inputs` numbers, go through before the encoder, and its outputs."""

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 from pytorch_forecasting.metrics import MultiLoss, QuantileLoss
 
-from oihedge.forecast.panel import TARGETS, Floats, Ints
+from oihedge.forecast.panel import Floats, Ints
 from oihedge.forecast.parallel import flat_loss
 from oihedge.forecast.segments import Batch, Cover, Rows
 from oihedge.forecast.settings import Forecast
@@ -105,9 +105,9 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
                 layer.bias.copy_(bias.repeat(layer.out_features // len(bias)))
 
 
-def quantile_losses(levels: Sequence[float]) -> MultiLoss:
-    """Return the loss of every target's quantiles at `levels`."""
-    return MultiLoss([QuantileLoss(list(levels)) for _ in TARGETS])
+def quantile_losses(levels: Sequence[float], targets: int) -> MultiLoss:
+    """Return the loss of the quantiles at `levels` of as many targets."""
+    return MultiLoss([QuantileLoss(list(levels)) for _ in range(targets)])
 
 
 @contextmanager

@@ -18,7 +18,6 @@ import polars as pl
 from oihedge.core.clock import iso
 from oihedge.core.errors import DataError, SchemaError
 
-TARGETS = ("log_return", "log_oi")
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -41,10 +40,9 @@ class Roles(Protocol):
         ...
 
 
-def input_columns(roles: Roles) -> tuple[str, ...]:
+def input_columns(roles: Roles, targets: Sequence[str]) -> tuple[str, ...]:
     """Return the model's inputs in order: known, unknown, and the targets' own history where `unknown` lacks it."""
-    names = [*roles.known, *roles.unknown]
-    return tuple(dict.fromkeys([*names, *(target for target in TARGETS if target not in names)]))
+    return tuple(dict.fromkeys([*roles.known, *roles.unknown, *targets]))
 
 
 @dataclass(frozen=True)

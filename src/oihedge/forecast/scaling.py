@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from oihedge.core.errors import DataError
-from oihedge.forecast.panel import TARGETS, Floats, Mask, Panel
+from oihedge.forecast.panel import Floats, Ints, Mask, Panel
+from oihedge.forecast.settings import PATH_TARGETS
 
 CLIP = 8.0
 """Scaled inputs are cut at this many standard deviations: crypto features are heavy-tailed."""
@@ -17,12 +18,17 @@ CLIP = 8.0
 
 @dataclass(frozen=True)
 class Scalers:
-    """Per asset: centre and spread of each input column (assets, columns) and spread of each target (assets, 2)."""
+    """Per asset: centre and spread of each input column (assets, columns) and of each target (assets, targets).
+
+    The hourly changes are centred on 0, further targets, which are levels, on their mean.
+    """
 
     assets: tuple[str, ...]
     columns: tuple[str, ...]
+    targets: tuple[str, ...]
     center: Floats
     spread: Floats
+    target_center: Floats
     target_spread: Floats
 
     def inputs(self, panel: Panel) -> Floats:
@@ -30,18 +36,25 @@ class Scalers:
         scaled = (panel.select(self.columns) - self.center[panel.asset]) / self.spread[panel.asset]
         return np.clip(scaled, -CLIP, CLIP)
 
-    def targets(self, panel: Panel) -> Floats:
-        """Return the targets in units of their training spread (rows, 2), neither centred nor clipped."""
-        return panel.select(TARGETS) / self.target_spread[panel.asset]
+    def scaled_targets(self, panel: Panel) -> Floats:
+        """Return the targets in units of their training spread (rows, targets), not clipped."""
+        return (panel.select(self.targets) - self.target_center[panel.asset]) / self.target_spread[panel.asset]
+
+    def restore(self, quantiles: Floats, asset: Ints) -> Floats:
+        """Return scaled quantiles (forecasts, targets, steps, levels) of `asset` (forecasts,) in the targets' units."""
+        spread, center = (of[asset][:, :, None, None] for of in (self.target_spread, self.target_center))
+        return quantiles * spread + center
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values, numbers at full precision."""
         return {
             "columns": list(self.columns),
+            "targets": list(self.targets),
             "assets": {
                 asset: {
                     "center": self.center[i].tolist(),
                     "spread": self.spread[i].tolist(),
+                    "target_center": self.target_center[i].tolist(),
                     "target_spread": self.target_spread[i].tolist(),
                 }
                 for i, asset in enumerate(self.assets)
@@ -50,16 +63,18 @@ class Scalers:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Scalers:
-        """Return what `as_json` wrote."""
+        """Return what `as_json` wrote; what was written without targets has the two of the paths, centred on 0."""
         assets: Mapping[str, Mapping[str, Sequence[float]]] = stored["assets"]
-        center, spread, target = (
-            np.array([parts[name] for parts in assets.values()], dtype=np.float64)
-            for name in ("center", "spread", "target_spread")
+        targets = tuple(stored.get("targets", PATH_TARGETS))
+        none = {"target_center": [0.0] * len(targets)}
+        numbers = (
+            np.array([{**none, **parts}[name] for parts in assets.values()], dtype=np.float64)
+            for name in ("center", "spread", "target_center", "target_spread")
         )
-        return cls(tuple(assets), tuple(stored["columns"]), center, spread, target)
+        return cls(tuple(assets), tuple(stored["columns"]), targets, *numbers)
 
 
-def fit_scalers(panel: Panel, columns: Sequence[str], rows: Mask) -> Scalers:
+def fit_scalers(panel: Panel, columns: Sequence[str], targets: Sequence[str], rows: Mask) -> Scalers:
     """Fit mean and standard deviation per asset and column on the complete rows selected by `rows`.
 
     A column that does not move in these rows gets spread 1: it carries nothing, and must not blow up later.
@@ -67,17 +82,20 @@ def fit_scalers(panel: Panel, columns: Sequence[str], rows: Mask) -> Scalers:
     Raises:
         DataError: if a target is constant for an asset.
     """
-    names = tuple(columns)
-    good = rows & panel.complete((*names, *TARGETS))
-    center, spread, target_spread = [], [], []
+    names, aims = tuple(columns), tuple(targets)
+    good = rows & panel.complete((*names, *aims))
+    level = ~np.isin(aims, PATH_TARGETS)
+    center, spread, target_center, target_spread = [], [], [], []
     for code, asset in enumerate(panel.assets):
         own = good & (panel.asset == code)
-        values, targets = panel.select(names)[own], panel.select(TARGETS)[own]
-        still = [name for name, std in zip(TARGETS, targets.std(axis=0), strict=True) if not std > 1e-12]
+        values, aimed = panel.select(names)[own], panel.select(aims)[own]
+        still = [name for name, std in zip(aims, aimed.std(axis=0), strict=True) if not std > 1e-12]
         if still:
             raise DataError(f"target {still[0]} of {asset} is constant over the training rows", do="check its inputs")
         mean, std = values.mean(axis=0), values.std(axis=0)
         center.append(mean)
         spread.append(np.where(std > 1e-9 * np.maximum(1.0, np.abs(mean)), std, 1.0))
-        target_spread.append(targets.std(axis=0))
-    return Scalers(panel.assets, names, np.array(center), np.array(spread), np.array(target_spread))
+        target_center.append(np.where(level, aimed.mean(axis=0), 0.0))
+        target_spread.append(aimed.std(axis=0))
+    numbers = (np.array(of) for of in (center, spread, target_center, target_spread))
+    return Scalers(panel.assets, names, aims, *numbers)

@@ -1,23 +1,30 @@
-"""Joint scenario paths from marginal quantiles: a Gaussian copula over (return, OI) x steps, drawn with common numbers.
+"""Joint scenario paths from marginal quantiles: a t copula over (return, OI) x steps, drawn with common numbers.
 
 The quantile function between forecast levels is linear. Beyond the outermost levels the tail is exponential: its scale
 is what the two outermost quantiles of that side imply, so a value stays linear in the quantiles and every draw is a
-fixed weighting of them. Gaussian dependence has no joint tail; what that costs p_unwind its calibration gives back.
+fixed weighting of them. The t copula gives a path one scale for all its hours and both targets, as volatility and
+cascades do: quiet paths are quiet throughout, and extremes come together. Infinite degrees of freedom make it Gaussian.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
-import torch
+from scipy.special import gammaln, ndtr, ndtri, stdtr, stdtrit
 
 from oihedge.forecast.panel import Floats
 from oihedge.forecast.unwind import barrier
 
 SHRINKAGE = 0.1
 """Share of the identity in the copula's correlation."""
+FREEDOMS = (3.0, 4.0, 6.0, 10.0, 20.0, 50.0, math.inf)
+"""Degrees of freedom that are tried."""
+MOST_FORECASTS = 256
+"""Forecasts, evenly spaced, that the degrees of freedom are judged on: neighbours overlap almost wholly."""
 SOFTNESS = 0.05
 """Width of the barrier as a share of its depth: a path counts gradually, so that the probability is smooth."""
 _CHUNK = 256
@@ -62,20 +69,33 @@ def _strictly_rising(quantiles: Floats) -> Floats:
     return np.concatenate([quantiles[..., :1], quantiles[..., :1] + np.cumsum(steps, axis=-1)], axis=-1)
 
 
-def fit_copula(pits: Floats) -> Floats:
-    """Fit the copula's correlation on held-back probability transforms.
+@dataclass(frozen=True)
+class Copula:
+    """Dependence of (targets * steps): `correlation`, the first target's steps first, and degrees of `freedom`."""
+
+    correlation: Floats
+    freedom: float = math.inf
+
+    def uniforms(self, normal: Floats, chi_square: Floats) -> Floats:
+        """Turn normals (paths, targets * steps) and chi-square draws over `freedom` (paths,) into uniforms."""
+        drawn = normal @ np.linalg.cholesky(self.correlation).T
+        if math.isinf(self.freedom):
+            return np.asarray(ndtr(drawn))
+        return np.asarray(stdtr(self.freedom, drawn / np.sqrt(chi_square)[:, None]))
+
+
+def fit_copula(pits: Floats) -> Copula:
+    """Fit a t copula on held-back probability transforms.
 
     Overlapping forecasts hold few independent paths, so the dependence is taken as stationary along the horizon (one
-    number per pair of targets and lag), shrunk towards independence and made positive definite.
+    number per pair of targets and lag), shrunk towards independence and made positive definite. The degrees of freedom
+    are those of `FREEDOMS` under which the transforms are likeliest (the correlation being that of normal scores).
 
     Args:
         pits: (forecasts, targets, steps) in (0, 1).
-
-    Returns:
-        Correlation (targets * steps, targets * steps), the first target's steps first.
     """
     _, targets, steps = pits.shape
-    normal = np.clip(_probit(np.clip(pits, 1e-4, 1 - 1e-4)), -4, 4)
+    normal = np.clip(ndtri(np.clip(pits, 1e-4, 1 - 1e-4)), -4, 4)
     normal = (normal - normal.mean(axis=(0, 2), keepdims=True)) / normal.std(axis=(0, 2), keepdims=True)
     flat = normal.reshape(len(normal), targets * steps)
     raw = (flat.T @ flat / len(flat)).reshape(targets, steps, targets, steps)
@@ -86,7 +106,23 @@ def fit_copula(pits: Floats) -> Floats:
             by_lag = np.array([np.diagonal(raw[i, :, j, :], d).mean() for d in range(1 - steps, steps)])
             smooth[i, :, j, :] = by_lag[lag + steps - 1]
     size = targets * steps
-    return _as_correlation((1 - SHRINKAGE) * smooth.reshape(size, size) + SHRINKAGE * np.eye(size))
+    correlation = _as_correlation((1 - SHRINKAGE) * smooth.reshape(size, size) + SHRINKAGE * np.eye(size))
+    few = ndtr(flat[:: -(-len(flat) // MOST_FORECASTS)])
+    return Copula(correlation, max(FREEDOMS, key=lambda freedom: _log_likelihood(few, correlation, freedom)))
+
+
+def _log_likelihood(uniforms: Floats, correlation: Floats, freedom: float) -> float:
+    """Return the mean log density of a copula at `uniforms` (forecasts, dimensions)."""
+    size, (_, log_determinant) = len(correlation), np.linalg.slogdet(correlation)
+    x = ndtri(uniforms) if math.isinf(freedom) else stdtrit(freedom, uniforms)
+    distance = np.einsum("ni,ni->n", x, np.linalg.solve(correlation, x.T).T)
+    if math.isinf(freedom):
+        return float((-0.5 * log_determinant - 0.5 * (distance - (x**2).sum(axis=1))).mean())
+    joint = gammaln((freedom + size) / 2) + (size - 1) * gammaln(freedom / 2) - size * gammaln((freedom + 1) / 2)
+    density = -(freedom + size) / 2 * np.log1p(distance / freedom) + (freedom + 1) / 2 * np.log1p(x**2 / freedom).sum(
+        axis=1
+    )
+    return float((joint - 0.5 * log_determinant + density).mean())
 
 
 def _as_correlation(matrix: Floats) -> Floats:
@@ -97,10 +133,23 @@ def _as_correlation(matrix: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
+class JointPaths:
+    """Equally likely paths of hourly log changes, one set a forecast.
+
+    `asset` and `at` (forecasts,) say whose and from when; `changes` (forecasts, 2, paths, steps), return before open
+    interest. Path k of one forecast is drawn with the same random numbers as path k of any other.
+    """
+
+    asset: tuple[str, ...]
+    at: tuple[datetime, ...]
+    changes: Floats
+
+
+@dataclass(frozen=True)
 class Scenarios:
     """Common random numbers mapped through any forecast's quantiles: the same `seed` draws the same paths."""
 
-    correlation: Floats
+    copula: Copula
     levels: tuple[float, ...]
     paths: int
     horizon_h: int
@@ -108,9 +157,13 @@ class Scenarios:
 
     def weights(self) -> Floats:
         """Return the weights (targets, paths, steps, levels) that turn quantiles into draws."""
-        half = np.random.default_rng(self.seed).standard_normal((-(-self.paths // 2), len(self.correlation)))
-        normal = np.concatenate([half, -half])[: self.paths] @ np.linalg.cholesky(self.correlation).T
-        uniforms = np.clip(_normal_cdf(normal), 1e-6, 1 - 1e-6).reshape(self.paths, -1, self.horizon_h)
+        draw, pairs = np.random.default_rng(self.seed), -(-self.paths // 2)
+        half = draw.standard_normal((pairs, len(self.copula.correlation)))
+        normal = np.concatenate([half, -half])[: self.paths]
+        freedom = self.copula.freedom
+        scale = np.ones(pairs) if math.isinf(freedom) else draw.chisquare(freedom, pairs) / freedom
+        uniforms = self.copula.uniforms(normal, np.concatenate([scale, scale])[: self.paths])
+        uniforms = np.clip(uniforms, 1e-6, 1 - 1e-6).reshape(self.paths, -1, self.horizon_h)
         return quantile_weights(uniforms, self.levels).transpose(1, 0, 2, 3)
 
     def draw(self, quantiles: Floats) -> Floats:
@@ -143,11 +196,3 @@ class Scenarios:
             soft = 1 / (1 + np.exp(np.clip((reached - level) / width, -50, 50)))
             shares[start : start + _CHUNK] = soft.mean(axis=-1)
         return np.asarray((shares * self.paths + 0.5) / (self.paths + 1))
-
-
-def _normal_cdf(values: Floats) -> Floats:
-    return np.asarray(torch.special.ndtr(torch.from_numpy(values)).numpy())
-
-
-def _probit(values: Floats) -> Floats:
-    return np.asarray(torch.special.ndtri(torch.from_numpy(values)).numpy())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oihedge.forecast.panel import TARGETS, Floats, Ints, Panel
+from oihedge.forecast.panel import Floats, Ints, Panel
 from oihedge.forecast.shared import Segments
 
 Tensor = torch.Tensor
@@ -71,14 +71,14 @@ class Rows:
 
     @classmethod
     def of_panel(cls, panel: Panel, inputs: Floats, shape: tuple[int, int], targets: Floats | None = None) -> Rows:
-        """Return tensors over every row of `panel`, with zeros for targets where none are given.
+        """Return tensors over every row of `panel`, with or without `targets` (rows, targets).
 
         Cells without a value become 0 here; they lie outside every window that may be asked for, or under an unknown
         column of the hours ahead, which the network's decoder does not read.
         """
         reals = torch.as_tensor(np.nan_to_num(inputs), dtype=torch.float32)
         codes = torch.as_tensor(panel.asset)[:, None] if len(panel.assets) > 1 else torch.zeros(len(reals), 0).long()
-        aims = np.zeros((len(reals), len(TARGETS))) if targets is None else np.nan_to_num(targets)
+        aims = np.zeros((len(reals), 0)) if targets is None else np.nan_to_num(targets)
         return cls(reals, codes, torch.as_tensor(aims, dtype=torch.float32).unbind(1), panel.asset, shape)
 
     def batch(self, begin: Ints, offsets: Ints) -> Batch:

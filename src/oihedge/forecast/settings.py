@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from oihedge.core.settings import Count, Positive, Settings, Share
 from oihedge.forecast.kinds import known_kind
+
+PATH_TARGETS = ("log_return", "log_oi")
+"""The targets that scenario paths and p_unwind are made of; the first of every model's."""
 
 
 class Forecast(Settings):
@@ -16,6 +19,9 @@ class Forecast(Settings):
     model: Annotated[str, AfterValidator(known_kind)]
     encoder_h: Count
     horizon_h: Count
+    targets: tuple[Literal["log_return", "log_oi", "realised_downside", "hedge_ratio"], ...] = ("log_return", "log_oi")
+    """What is forecast k hours ahead: the hour's log changes, and what the `features.realised_h` hours that end there
+    realise; the last step's value of those lies wholly ahead of the forecast."""
     drop: Share
     quantiles: tuple[Share, ...]
     train_days: Count
@@ -52,6 +58,15 @@ class Forecast(Settings):
     min_train_rows: Count
     expiration_h: Count
     """A model trained longer ago than this no longer decides."""
+
+    @model_validator(mode="after")
+    def _paths_lead(self) -> Self:
+        if self.targets[: len(PATH_TARGETS)] != PATH_TARGETS:
+            raise ValueError(f"targets must begin with {', '.join(PATH_TARGETS)}: p_unwind is made of them")
+        twice = [name for name in self.targets if self.targets.count(name) > 1]
+        if twice:
+            raise ValueError(f"targets names {twice[0]} twice")
+        return self
 
     @model_validator(mode="after")
     def _quantiles_rise(self) -> Self:

@@ -15,7 +15,6 @@ from pytorch_forecasting.data.encoders import MultiNormalizer, TorchNormalizer
 from oihedge.core.errors import ModelError
 from oihedge.forecast.folding import fold, folded_once
 from oihedge.forecast.network import Network, quantile_losses
-from oihedge.forecast.panel import TARGETS
 from oihedge.forecast.parallel import parallel_loss, predict_in_parallel
 from oihedge.forecast.segments import Batch, Cover
 from oihedge.forecast.settings import Forecast
@@ -50,7 +49,7 @@ class SharedTft(Network, TemporalFusionTransformer):  # type: ignore[misc]
                 attention_head_size=settings.attention_heads,
                 dropout=settings.dropout,
                 learning_rate=settings.learning_rate,
-                loss=quantile_losses(settings.quantiles),
+                loss=quantile_losses(settings.quantiles, len(settings.targets)),
                 logging_metrics=torch.nn.ModuleList([]),
             )
         return network
@@ -64,13 +63,14 @@ class SharedTft(Network, TemporalFusionTransformer):  # type: ignore[misc]
         """
         try:
             arguments = {name: stored["arguments"][name] for name in _HYPER_PARAMETERS}
+            targets = len(arguments["output_size"])
             arguments["embedding_sizes"] = {name: tuple(size) for name, size in arguments["embedding_sizes"].items()}
             with _no_hint():
                 return cls(
                     **arguments,
-                    loss=quantile_losses(stored["quantiles"]),
+                    loss=quantile_losses(stored["quantiles"], targets),
                     logging_metrics=torch.nn.ModuleList([]),
-                    output_transformer=MultiNormalizer([TorchNormalizer(method="identity") for _ in TARGETS]),
+                    output_transformer=MultiNormalizer([TorchNormalizer(method="identity") for _ in range(targets)]),
                 )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"the stored network cannot be rebuilt: {type(error).__name__} {error}") from error

@@ -13,6 +13,7 @@ def warm_start(fresh: LearnedModel, former: FittedModel | None) -> str:
     if not isinstance(former, LearnedModel) or former.kind != fresh.kind:
         return f"no: the earlier model is {former.kind}, this one {fresh.kind}"
     compared = {
+        "targets": (former.scalers.targets, fresh.scalers.targets),
         "inputs": (former.scalers.columns, fresh.scalers.columns),
         "inputs known ahead": (former.known, fresh.known),
         "assets": (former.scalers.assets, fresh.scalers.assets),

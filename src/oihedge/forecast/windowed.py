@@ -30,6 +30,8 @@ class Sizes:
     quantiles: tuple[float, ...]
     hidden: int
     dropout: float
+    targets: int = 2
+    """What was stored before it could be anything else does not tell it."""
 
 
 class WindowNetwork(Network):
@@ -39,7 +41,7 @@ class WindowNetwork(Network):
         super().__init__()
         self.save_hyperparameters({"learning_rate": learning_rate})
         self.sizes = sizes
-        self.loss = quantile_losses(sizes.quantiles)
+        self.loss = quantile_losses(sizes.quantiles, sizes.targets)
         self._known = [sizes.reals.index(name) for name in sizes.known]
 
     @abstractmethod
@@ -61,7 +63,7 @@ class WindowNetwork(Network):
         assets = max(len(dataset.data["categoricals"].unique()), 1)  # a single asset is no categorical
         sizes = Sizes(
             tuple(dataset.reals), tuple(dataset.time_varying_known_reals), assets, dataset.max_prediction_length,
-            settings.quantiles, settings.hidden_size, settings.dropout,
+            settings.quantiles, settings.hidden_size, settings.dropout, len(settings.targets),
         )  # fmt: skip
         return cls(sizes, settings.learning_rate)
 

@@ -11,10 +11,8 @@ import pandas as pd
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer, NaNLabelEncoder, TorchNormalizer
 
-from oihedge.forecast.panel import TARGETS, Floats, Ints, Mask, Panel
+from oihedge.forecast.panel import Floats, Ints, Mask, Panel
 from oihedge.forecast.segments import Deck, Rows
-
-_TARGET = "target of {}"
 
 
 def window_dataset(
@@ -28,7 +26,7 @@ def window_dataset(
         panel: whose columns `inputs` has, in order.
         known: the columns known ahead.
         inputs: scaled inputs (rows, columns).
-        targets: scaled targets (rows, 2).
+        targets: scaled targets (rows, targets).
         rows: the rows that windows may touch, all complete.
         shape: encoder and horizon hours.
     """
@@ -36,15 +34,15 @@ def window_dataset(
     frame["asset"] = np.array(panel.assets, dtype=object)[panel.asset[rows]]
     frame["hour"] = panel.hour[rows]
     frame["stretch"] = [f"{start}" for start in (panel.hour - panel.run_until(rows))[rows]]
-    for i, name in enumerate(TARGETS):
-        frame[_TARGET.format(name)] = targets[rows, i]
-    identity = MultiNormalizer([TorchNormalizer(method="identity") for _ in TARGETS])
+    names = [f"target {i}" for i in range(targets.shape[1])]
+    frame[names] = targets[rows]
+    identity = MultiNormalizer([TorchNormalizer(method="identity") for _ in names])
     encoder, horizon = shape
     lengths = frame.groupby(["asset", "stretch"], observed=True)["hour"].transform("size")
     return TimeSeriesDataSet(
         frame[lengths >= encoder + horizon],
         time_idx="hour",
-        target=[_TARGET.format(name) for name in TARGETS],
+        target=names,
         group_ids=["asset", "stretch"],
         static_categoricals=["asset"] if len(panel.assets) > 1 else [],
         time_varying_known_reals=list(known),

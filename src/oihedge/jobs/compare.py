@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from oihedge.config import Config
@@ -15,16 +16,31 @@ from oihedge.core.clock import HOUR, iso
 from oihedge.core.errors import ConfigError
 from oihedge.core.protocols import Progress, silent
 from oihedge.evaluation.folds import Fold
+from oihedge.evaluation.joint import joint_coverage, joint_coverage_error, outcomes
 from oihedge.evaluation.metrics import plain
-from oihedge.evaluation.scores import KEYS, Aligned, align, base_rates, pool, score, skill
+from oihedge.evaluation.scores import (
+    KEYS,
+    PATH_TARGETS,
+    Aligned,
+    align,
+    base_rates,
+    coverage_errors,
+    pool,
+    score,
+    skill,
+)
 from oihedge.features.labels import unwind_label
 from oihedge.forecast.fit import quiet
 from oihedge.forecast.kinds import CLOSED_FORM, LEARNED
+from oihedge.forecast.scenarios import JointPaths
 from oihedge.jobs.epochs import told
-from oihedge.jobs.evaluate import WithCalendar, lay_folds, train, window_of
+from oihedge.jobs.evaluate import WithCalendar, extend, lay_folds, train, window_of
 from oihedge.jobs.featuring import features
 
 KINDS = (*LEARNED, *CLOSED_FORM)
+Coverage = dict[str, dict[str, float]]
+PATHS_EVERY_H = 6
+"""Joint paths are drawn at every so many hours of a test window: neighbours overlap almost wholly."""
 REFERENCE = "climatology"
 """What quantile skill is measured against: the model that knows the clock and nothing else."""
 
@@ -33,9 +49,9 @@ REFERENCE = "climatology"
 class CompareReport:
     """What each kind scored: `models` over all folds pooled, `folds` one line a kind and fold.
 
-    Columns: quantile_loss (log change per hour), quantile_skill (against climatology), coverage_error (mean distance
-    from nominal), worst_coverage (largest one), brier_skill (of p_unwind against each asset's training share),
-    worst_brier_skill (of any fold), distinct_events, fit_s (seconds of all fits).
+    Columns: quantile_loss (log change per hour), quantile_skill (against climatology), NAME_skill (the same of each
+    further target), coverage_error (mean distance from nominal), worst_coverage (largest one), brier_skill (of p_unwind
+    against each asset's training share), worst_brier_skill (of any fold), distinct_events, fit_s (seconds of all fits).
     """
 
     as_of: datetime
@@ -70,6 +86,7 @@ def run(config: Config, *, as_of: datetime, kinds: Sequence[str] = (), progress:
     rows = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days)).past
     labels = unwind_label(rows, config.forecast.horizon_h, config.forecast.drop)
     parts: dict[str, list[Aligned]] = {kind: [] for kind in asked}
+    paths: dict[str, list[Coverage]] = {kind: [] for kind in asked}
     seconds = dict.fromkeys(asked, 0.0)
     laid = lay_folds(config, rows)
     for fold in laid:
@@ -78,20 +95,38 @@ def run(config: Config, *, as_of: datetime, kinds: Sequence[str] = (), progress:
             done, total = fold.index * len(asked) + number, len(laid) * len(asked)
             progress(done, total, f"fold {fold.index + 1}: {kind}")
             began = time.perf_counter()
-            forecasts[kind] = _forecast(config, rows, fold, kind, progress)
+            model, seen, instants = _fitted(config, rows, fold, kind, progress), *_asked(rows, fold)
+            forecasts[kind] = model.predict(seen, instants)
+            paths[kind].append(_paths(config, model, rows, seen, instants))
             seconds[kind] += time.perf_counter() - began
         rate = base_rates(labels, fold.train_start, fold.train_end - config.forecast.horizon_h * HOUR)
         for kind, same in _same(forecasts).items():
             parts[kind].append(align(same, rows, labels, rate))
     progress(len(laid) * len(asked), len(laid) * len(asked), "compared")
-    return _report(config, as_of, laid, parts, seconds)
+    return _report(config, as_of, laid, parts, paths, seconds)
 
 
-def _forecast(config: Config, rows: pl.DataFrame, fold: Fold, kind: str, progress: Progress) -> pl.DataFrame:
+def _fitted(config: Config, rows: pl.DataFrame, fold: Fold, kind: str, progress: Progress) -> WithCalendar:
     report = told(progress, f"fold {fold.index + 1} {kind}", config.forecast.max_epochs, quiet)
-    model = WithCalendar(train(config, rows, window_of(fold), model=kind, report=report), config)
+    return WithCalendar(train(config, rows, window_of(fold), model=kind, report=report), config)
+
+
+def _asked(rows: pl.DataFrame, fold: Fold) -> tuple[pl.DataFrame, list[datetime]]:
     seen = rows.filter(pl.col("ts") < fold.test_end)
-    return model.predict(seen, seen.filter(pl.col("ts") >= fold.test_start)["ts"].unique().sort().to_list())
+    return seen, seen.filter(pl.col("ts") >= fold.test_start)["ts"].unique().sort().to_list()
+
+
+def _paths(
+    config: Config, model: WithCalendar, rows: pl.DataFrame, seen: pl.DataFrame, instants: Sequence[datetime]
+) -> Coverage:
+    """Return how the model's joint paths of some instants held; empty for one that draws none."""
+    draw: Callable[..., JointPaths] | None = getattr(model.model, "paths", None)
+    if draw is None:
+        return {}
+    told = draw(extend(seen, config), instants[::PATHS_EVERY_H])
+    came = outcomes(rows, told.asset, told.at, config.forecast.horizon_h)
+    known = np.isfinite(came).all(axis=(1, 2))
+    return joint_coverage(told.changes[known], came[known]) if known.any() else {}
 
 
 def _same(forecasts: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
@@ -104,33 +139,39 @@ def _same(forecasts: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
 
 
 def _report(
-    config: Config, as_of: datetime, laid: Sequence[Fold], parts: dict[str, list[Aligned]], seconds: dict[str, float]
-) -> CompareReport:
+    config: Config, as_of: datetime, laid: Sequence[Fold], parts: dict[str, list[Aligned]],
+    paths: dict[str, list[Coverage]], seconds: dict[str, float],
+) -> CompareReport:  # fmt: skip
     levels = config.forecast.quantiles
     each = {kind: [score(part, levels) for part in of] for kind, of in parts.items()}
     pooled = {kind: score(pool(of), levels) for kind, of in parts.items()}
     models = [
         {
-            "model": kind, **_line(pooled[kind], pooled[REFERENCE]),
-            "worst_brier_skill": min(one["brier_skill"] for one in each[kind]), "fit_s": seconds[kind],
+            "model": kind, **_line(config, pooled[kind], pooled[REFERENCE]),
+            "worst_brier_skill": min(one["brier_skill"] for one in each[kind]),
+            "joint_coverage_error": joint_coverage_error(paths[kind]), "fit_s": seconds[kind],
         }
         for kind in parts
     ]  # fmt: skip
     by_fold = [
-        {"model": kind, "fold": fold.index + 1, "test_start": iso(fold.test_start), **_line(one, each[REFERENCE][n])}
+        {
+            "model": kind, "fold": fold.index + 1, "test_start": iso(fold.test_start),
+            **_line(config, one, each[REFERENCE][n]),
+        }
         for kind in parts
         for n, (fold, one) in enumerate(zip(laid, each[kind], strict=True))
-    ]
+    ]  # fmt: skip
     return CompareReport(
         as_of, config.run.label, config.run.price_label, tuple(plain(one) for one in models),
         tuple(plain(one) for one in by_fold), pooled[REFERENCE]["forecasts"],
     )  # fmt: skip
 
 
-def _line(scores: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
-    off = [abs(share - float(nominal) / 100) for nominal, of in scores["coverage"].items() for share in of.values()]
+def _line(config: Config, scores: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
+    further = config.forecast.targets[len(PATH_TARGETS) :]
     return {
         "quantile_loss": scores["quantile_loss"], "quantile_skill": skill(scores, reference),
-        "coverage_error": scores["coverage_error"], "worst_coverage": max(off), "brier_skill": scores["brier_skill"],
-        "distinct_events": scores["distinct_events"],
+        **{f"{target}_skill": skill(scores, reference, (target,)) for target in further},
+        "coverage_error": scores["coverage_error"], "worst_coverage": max(coverage_errors(scores["coverage"])),
+        "brier_skill": scores["brier_skill"], "distinct_events": scores["distinct_events"],
     }  # fmt: skip

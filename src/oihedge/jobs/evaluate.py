@@ -22,6 +22,7 @@ from oihedge.features.build import columns
 from oihedge.features.calendar import with_calendar
 from oihedge.features.labels import unwind_label
 from oihedge.forecast.fit import Fitted, fit, quiet
+from oihedge.forecast.panel import input_columns
 from oihedge.hedge.policy import decide
 from oihedge.hedge.signals import firing_rates, ill_fitting_signals
 from oihedge.jobs.epochs import told
@@ -185,7 +186,7 @@ def usable_span(config: Config, rows: pl.DataFrame) -> tuple[datetime, datetime]
     Raises:
         DataError: naming the asset and column that never are there together.
     """
-    needed = columns(config.features).unknown
+    needed = input_columns(columns(config.features), config.forecast.targets)
     complete = rows.drop_nulls(list(needed)).group_by("asset").agg(first=pl.col("ts").min(), last=pl.col("ts").max())
     for asset in config.features.assets:
         if asset not in complete["asset"]:

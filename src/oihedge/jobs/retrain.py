@@ -30,6 +30,7 @@ from oihedge.forecast.fit import Fitted
 from oihedge.forecast.frames import at_horizon
 from oihedge.forecast.interpret import Interpretation, interpret
 from oihedge.forecast.load import load
+from oihedge.forecast.panel import input_columns
 from oihedge.jobs.comparison import against_champion
 from oihedge.jobs.epochs import told
 from oihedge.jobs.evaluate import Assessment, WithCalendar, assess, decisions_of, extend, train, usable_span
@@ -197,7 +198,7 @@ def _register(
 def sample_rows(config: Config, rows: pl.DataFrame, at: datetime) -> pl.DataFrame:
     """Return the rows that one forecast at `at` needs, the known future included."""
     since = at - (config.forecast.encoder_h + SAMPLE_H) * HOUR
-    needed = ["asset", "ts", *columns(config.features).known, *columns(config.features).unknown]
+    needed = ["asset", "ts", *input_columns(columns(config.features), config.forecast.targets)]
     recent = rows.filter(pl.col("ts").is_between(since, at)).select(needed)
     return extend(recent, config).select(needed)
 

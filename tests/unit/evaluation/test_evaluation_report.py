@@ -72,6 +72,24 @@ def test_figures_of_an_empty_or_unknown_evaluation_are_drawn_too(scene, evaluate
         assert to_png(figure).startswith(PNG)
 
 
+def test_the_fan_has_a_row_for_every_target_that_is_forecast(scene, evaluated):
+    levels = {f"{100 * level:02.0f}": level for level in QUANTILES}
+    ratio = [pl.lit(0.97 + 0.05 * (level - 0.5)).alias(f"hedge_ratio_q{name}") for name, level in levels.items()]
+    downside = [pl.lit(0.004 + 0.003 * level).alias(f"realised_downside_q{name}") for name, level in levels.items()]
+    four = dataclasses.replace(evaluated, forecasts=evaluated.forecasts.with_columns(*downside, *ratio))
+    loss = pl.col("log_return").clip(upper_bound=0.0) ** 2
+    rows = scene.inputs.features.with_columns(
+        realised_downside=loss.rolling_mean(24, min_samples=1).sqrt().over("asset"),
+        hedge_ratio=0.97 + pl.col("log_return"),
+    )
+    names = [
+        [axes.get_ylabel() for axes in figures.quantile_fan(one, rows, "NEAR", QUANTILES, LABEL).axes]
+        for one in (evaluated, four)
+    ]
+    assert [name for name in names[0] if name] == ["hourly return", "hourly OI change"]
+    assert [name for name in names[1] if name][2:] == ["realised downside", "hedge ratio"]
+
+
 def test_a_gate_value_that_rounds_to_zero_is_not_written_as_zero():
     rows = [Gate(f"g{value}", value, 0.0, "x <= 0", False) for value in (1.3e-5, 0.0, 0.25)]
     words = {text.get_text() for text in figures.gate_table(rows, LABEL).axes[0].texts}

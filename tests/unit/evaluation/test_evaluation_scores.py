@@ -135,3 +135,46 @@ def test_scores_of_past_instants_do_not_change_with_later_features():
 def test_a_missing_column_is_named():
     with pytest.raises(SchemaError, match="forecasts lack column 'step'"):
         scored(forecasts([0]).drop("step"), features([0.0] * 4), [True])
+
+
+def with_ratio(cast: pl.DataFrame, came: pl.DataFrame, ratios) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Let `cast` forecast a hedge ratio of 1, give or take 0.1, too, and let `ratios` come."""
+    levels = [pl.lit(1 + 0.1 * (level - 0.5) / 0.4).alias(f"hedge_ratio_q{100 * level:02.0f}") for level in LEVELS]
+    return cast.with_columns(levels), came.with_columns(hedge_ratio=pl.Series(ratios, dtype=pl.Float64))
+
+
+def test_a_further_target_is_told_of_and_changes_nothing_that_gates_judge():
+    cast, came = forecasts([0]), features([9.0, 0.05, 0.30])
+    two, four = scored(cast, came, [False]), scored(*with_ratio(cast, came, [9.0, 1.0, 1.2]), [False])
+    flat, above = 0.02 / 3, (0.1 * 0.3 + 0.5 * 0.2 + 0.9 * 0.1) / 3
+    assert four["losses"] == pytest.approx({**two["losses"], "BTC/hedge_ratio": (flat + above) / 2})
+    assert four["coverage"] == {"80": {**two["coverage"]["80"], "hedge_ratio": 0.5}}
+    for name in ("quantile_loss", "coverage_error", "brier"):
+        assert four[name] == two[name]
+
+
+def test_skill_is_that_of_the_paths_unless_another_target_is_asked_for():
+    came = features([0.0] * 5)
+    wide, sharp = (with_ratio(forecasts([0], width=width), came, [1.0] * 5) for width in (0.4, 0.1))
+    off = (sharp[0].with_columns(pl.col("^hedge_ratio_q.*$") + 0.3), sharp[1])
+    mine, other = (scored(*one, [False]) for one in (off, wide))
+    assert skill(mine, other) == pytest.approx(0.75)
+    assert skill(mine, other, ("hedge_ratio",)) < -1
+
+
+def test_an_hour_without_a_further_targets_outcome_still_counts_for_the_paths():
+    cast, came = forecasts([0]), features([9.0, 0.05, 0.30])
+    known, half, none = (
+        scored(*with_ratio(cast, came, ratios), [False]) for ratios in ([1.0] * 3, [None, 1.0, None], [None] * 3)
+    )
+    assert half["losses"] == pytest.approx(known["losses"])
+    assert half["coverage"]["80"]["hedge_ratio"] == 1.0
+    assert math.isnan(none["losses"]["BTC/hedge_ratio"])
+    assert math.isnan(none["coverage"]["80"]["hedge_ratio"])
+    assert none["quantile_loss"] == known["quantile_loss"]
+
+
+def test_a_target_that_the_features_lack_is_named():
+    cast, _ = with_ratio(forecasts([0]), features([0.0] * 3), [1.0] * 3)
+    with pytest.raises(SchemaError, match="hedge_ratio"):
+        scored(cast, features([0.0] * 3), [False])

@@ -102,7 +102,20 @@ def test_divergence_is_the_weighted_log_distance_to_the_venues_own_means(market:
     row = rows.row(by_predicate=pl.col("ts") == last, named=True)
     mean = (11 * 1000 + 2000) / 12
     assert row["oi_divergence"] == pytest.approx((3000 * 0 + mean * log(2000 / mean)) / (3000 + mean))
+    week = (167 * 1000 + 2000) / 168
+    assert row["oi_divergence_168h"] == pytest.approx(week * log(2000 / week) / (3000 + week))
     assert row["log_oi"] == pytest.approx(log(5000 / 4000))
+
+
+def test_a_venue_without_interest_now_has_no_say_in_the_weeks_divergence(market: Tables, settings: Features) -> None:
+    steady = constant_oi(market, {"binanceusdm": 3000.0, "bybit": 1000.0})
+    last = steady["ts"].unique().sort()[300]
+    gone = steady.filter((pl.col("ts") != last) | (pl.col("venue") == "binanceusdm"))
+    up = pl.when(pl.col("ts") == last).then(6000.0).otherwise(pl.col("oi_base"))
+    rows = features({**market, "open_interest": gone.with_columns(oi_base=up)}, settings)
+    week = (167 * 3000 + 6000) / 168
+    told = rows.row(by_predicate=pl.col("ts") == last, named=True)["oi_divergence_168h"]
+    assert told == pytest.approx(log(6000 / week)), "and the other keeps the whole weight"
 
 
 def test_funding_is_per_hour_carried_to_the_next_payment_and_then_missing(market: Tables, settings: Features) -> None:

@@ -14,10 +14,11 @@ HOUR = timedelta(hours=1)
 VALUES = {"ohlcv": ("open", "high", "low", "close", "volume"), "open_interest": ("oi_base",), "funding": ("rate",)}
 COLUMNS = (
     *("log_return", "log_oi", "log_return_4h", "log_return_24h", "volatility", "volatility_168h", "drawdown"),
-    *("oi_growth_24h", "oi_divergence", "oi_price_gap", "oi_price_gap_z", "venue_divergence", "funding_h", "funding_z"),
+    *("oi_growth_24h", "oi_divergence", "oi_divergence_168h", "oi_price_gap", "oi_price_gap_z", "venue_divergence"),
+    *("funding_h", "funding_z"),
     *("basis", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "hours_to_funding", "spot_price", "perp_price"),
     *("oi_base", "n_oi_venues", "n_oi_tracked", "oi_divergence_rank", "oi_leader", "oi_price_regime_1h"),
-    *("oi_price_regime_4h", "oi_price_regime_24h", "available_at"),
+    *("oi_price_regime_4h", "oi_price_regime_24h", "realised_downside", "hedge_ratio", "available_at"),
 )
 
 

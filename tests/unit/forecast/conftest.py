@@ -76,7 +76,7 @@ def features() -> pl.DataFrame:
     return make_features()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings() -> Callable[..., Forecast]:
     return make_settings
 
@@ -86,9 +86,14 @@ def window() -> dict[str, datetime]:
     return dict(WINDOW)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def roles() -> Columns:
     return ROLES
+
+
+@pytest.fixture(scope="session")
+def market() -> Callable[..., pl.DataFrame]:
+    return make_features
 
 
 @pytest.fixture(scope="session")

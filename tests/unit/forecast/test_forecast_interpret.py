@@ -21,7 +21,7 @@ def found(tft, features, window):
 def stock(model, features, roles, settings, window, *, after):
     """The same means by pytorch-forecasting alone: its dataset, loader, forward and interpretation, every window."""
     blocks = cut_blocks(features, roles, settings(), **window)
-    inputs, targets = model.scalers.inputs(blocks.panel), model.scalers.targets(blocks.panel)
+    inputs, targets = model.scalers.inputs(blocks.panel), model.scalers.scaled_targets(blocks.panel)
     dataset = window_dataset(blocks.panel, roles.known, inputs, targets, blocks.complete, model.shape)
     first = int(after.timestamp()) // 3600 + 1
     dataset = dataset.filter(lambda index: index["time_idx_first_prediction"] > first)

@@ -12,6 +12,7 @@ from oihedge.forecast.scaling import CLIP, Scalers, fit_scalers
 from oihedge.forecast.unwind import unwind_labels
 
 COLUMNS = ("log_return", "log_oi", "volatility")
+TARGETS = ("log_return", "log_oi")
 
 
 def test_a_missing_hour_is_a_row_of_nan_and_breaks_the_run(features):
@@ -95,14 +96,14 @@ def test_scalers_use_only_the_rows_they_are_given(features):
         .then(pl.col("volatility") * 9)
         .otherwise("volatility")
     )
-    one, other = fit_scalers(panel, COLUMNS, rows), fit_scalers(build_panel(later, COLUMNS), COLUMNS, rows)
+    one, other = (fit_scalers(seen, COLUMNS, TARGETS, rows) for seen in (panel, build_panel(later, COLUMNS)))
     np.testing.assert_array_equal(one.center, other.center)
     np.testing.assert_array_equal(one.spread, other.spread)
 
 
 def test_scaled_inputs_are_standard_and_clipped(features):
     panel = build_panel(features, COLUMNS)
-    scalers = fit_scalers(panel, COLUMNS, panel.hour >= 0)
+    scalers = fit_scalers(panel, COLUMNS, TARGETS, panel.hour >= 0)
     scaled = scalers.inputs(panel)
     assert abs(scaled[panel.asset == 0, 2].mean()) < 1e-9
     wild = build_panel(features.with_columns(volatility=pl.lit(1e6)), COLUMNS)
@@ -111,18 +112,18 @@ def test_scaled_inputs_are_standard_and_clipped(features):
 
 def test_a_still_input_scales_to_zero_and_a_still_target_is_refused(features):
     still = build_panel(features.with_columns(volatility=pl.lit(3.0)), COLUMNS)
-    assert (fit_scalers(still, COLUMNS, still.hour >= 0).inputs(still)[:, 2] == 0).all()
+    assert (fit_scalers(still, COLUMNS, TARGETS, still.hour >= 0).inputs(still)[:, 2] == 0).all()
     flat = build_panel(features.with_columns(log_oi=pl.lit(0.0)), COLUMNS)
     with pytest.raises(DataError, match="target log_oi of BTC is constant"):
-        fit_scalers(flat, COLUMNS, flat.hour >= 0)
+        fit_scalers(flat, COLUMNS, TARGETS, flat.hour >= 0)
 
 
 def test_scalers_survive_json_exactly(features):
     panel = build_panel(features, COLUMNS)
-    scalers = fit_scalers(panel, COLUMNS, panel.hour >= 0)
+    scalers = fit_scalers(panel, COLUMNS, TARGETS, panel.hour >= 0)
     again = Scalers.from_json(scalers.as_json())
     np.testing.assert_array_equal(scalers.inputs(panel), again.inputs(panel))
-    np.testing.assert_array_equal(scalers.targets(panel), again.targets(panel))
+    np.testing.assert_array_equal(scalers.scaled_targets(panel), again.scaled_targets(panel))
 
 
 def test_unwind_is_the_first_passage_of_the_cumulated_changes(features):

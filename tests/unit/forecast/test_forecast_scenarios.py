@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import ndtr, stdtr
 
 from oihedge.forecast.calibration import Calibration, fit_calibration, fit_event_score, logit
-from oihedge.forecast.scenarios import Scenarios, fit_copula, probability_transform, quantile_weights
+from oihedge.forecast.scenarios import Copula, Scenarios, fit_copula, probability_transform, quantile_weights
 
 LEVELS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 QUANTILES = np.array([-0.05, -0.02, -0.01, 0.0, 0.008, 0.02, 0.06])
@@ -39,7 +40,7 @@ def test_the_copula_finds_dependence_and_is_a_correlation():
     from statistics import NormalDist
 
     pits = np.vectorize(NormalDist().cdf)(normal)
-    correlation = fit_copula(pits)
+    correlation = fit_copula(pits).correlation
     assert correlation.shape == (12, 12)
     np.testing.assert_allclose(np.diag(correlation), 1)
     assert np.linalg.eigvalsh(correlation).min() > 0
@@ -48,23 +49,46 @@ def test_the_copula_finds_dependence_and_is_a_correlation():
 
 
 def test_draws_repeat_by_seed_and_follow_the_marginals():
-    scenarios = Scenarios(np.eye(8), LEVELS, 2000, 4, seed=5)
+    scenarios = Scenarios(Copula(np.eye(8)), LEVELS, 2000, 4, seed=5)
     quantiles = np.broadcast_to(QUANTILES, (1, 2, 4, 7))
     draws = scenarios.draw(quantiles)
     assert draws.shape == (1, 2, 2000, 4)
-    np.testing.assert_array_equal(draws, Scenarios(np.eye(8), LEVELS, 2000, 4, seed=5).draw(quantiles))
+    np.testing.assert_array_equal(draws, Scenarios(Copula(np.eye(8)), LEVELS, 2000, 4, seed=5).draw(quantiles))
     for level, quantile in zip(LEVELS, QUANTILES, strict=True):
         assert (draws[0, 1] <= quantile).mean() == pytest.approx(level, abs=0.03)
 
 
 def test_first_passage_counts_the_paths_that_reach_the_drop():
-    scenarios = Scenarios(np.eye(8), LEVELS, 4000, 4, seed=5)
+    scenarios = Scenarios(Copula(np.eye(8)), LEVELS, 4000, 4, seed=5)
     quantiles = np.broadcast_to(QUANTILES, (3, 4, 7)) * np.array([1.0, 2.0, 4.0])[:, None, None]
     share = scenarios.first_passage(quantiles, drop=0.10)
     draws = scenarios.draw(np.stack([quantiles, quantiles], axis=1))[:, 1]
     exact = (np.cumsum(draws, axis=-1).min(axis=-1) <= np.log(0.9)).mean(axis=-1)
     np.testing.assert_allclose(share, exact, atol=0.01)
     assert share[0] < share[1] < share[2]
+
+
+def t_pits(freedom: float, count: int = 3000) -> np.ndarray:
+    """Transforms of paths that share one scale over all 12 numbers of a forecast."""
+    rng = np.random.default_rng(7)
+    scale = np.sqrt(freedom / rng.chisquare(freedom, (count, 1, 1))) if np.isfinite(freedom) else 1.0
+    drawn = scale * rng.normal(size=(count, 2, 6))
+    return stdtr(freedom, drawn) if np.isfinite(freedom) else ndtr(drawn)
+
+
+@pytest.mark.parametrize("freedom", [4.0, 10.0, np.inf])
+def test_the_degrees_of_freedom_are_found(freedom):
+    assert fit_copula(t_pits(freedom)).freedom == freedom
+
+
+def test_a_t_copula_keeps_the_marginals_and_brings_extremes_together():
+    gauss, heavy = (Scenarios(Copula(np.eye(8), freedom), LEVELS, 20000, 4, seed=5) for freedom in (np.inf, 3.0))
+    quantiles = np.broadcast_to(QUANTILES, (1, 2, 4, 7))
+    for level, quantile in zip(LEVELS, QUANTILES, strict=True):
+        assert (heavy.draw(quantiles)[0] <= quantile).mean() == pytest.approx(level, abs=0.01)
+    low = [scenarios.draw(quantiles)[0] < QUANTILES[0] for scenarios in (gauss, heavy)]
+    together = [(price[:, 0] & oi[:, 3]).mean() for price, oi in low]
+    assert together[1] > 3 * together[0] > 0
 
 
 def log_odds(share):

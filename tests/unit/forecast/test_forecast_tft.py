@@ -25,8 +25,8 @@ def numbers(frame):
 
 def dataset_of(features, roles, settings, window):
     blocks = cut_blocks(features, roles, settings(), **window)
-    scalers = fit_scalers(blocks.panel, blocks.panel.columns, blocks.learning)
-    inputs, targets = scalers.inputs(blocks.panel), scalers.targets(blocks.panel)
+    scalers = fit_scalers(blocks.panel, blocks.panel.columns, settings().targets, blocks.learning)
+    inputs, targets = scalers.inputs(blocks.panel), scalers.scaled_targets(blocks.panel)
     rows = blocks.learning & blocks.complete
     return blocks, inputs, targets, window_dataset(blocks.panel, roles.known, inputs, targets, rows, SHAPE)
 
@@ -94,7 +94,8 @@ def test_fit_reads_nothing_after_the_calibration_end(tft, features, roles, setti
     for name, value in tft.network.state_dict().items():
         assert torch.equal(value, other.network.state_dict()[name]), name
     assert other.calibration == tft.calibration
-    np.testing.assert_array_equal(other.scenarios.correlation, tft.scenarios.correlation)
+    np.testing.assert_array_equal(other.scenarios.copula.correlation, tft.scenarios.copula.correlation)
+    assert (other.scenarios.copula.freedom, other.spread) == (tft.scenarios.copula.freedom, tft.spread)
 
 
 def test_another_seed_gives_other_weights(tft, features, roles, settings, window):

@@ -35,8 +35,8 @@ class Runs:
 
     def __call__(self, kill_at: int | None = None, seed: int = 3) -> tuple[Network, Trained]:
         blocks, settings, told = self._blocks, self.settings, []
-        scalers = fit_scalers(blocks.panel, blocks.panel.columns, blocks.learning)
-        inputs, targets = scalers.inputs(blocks.panel), scalers.targets(blocks.panel)
+        scalers = fit_scalers(blocks.panel, blocks.panel.columns, settings.targets, blocks.learning)
+        inputs, targets = scalers.inputs(blocks.panel), scalers.scaled_targets(blocks.panel)
         learning = blocks.learning & blocks.complete
         dataset = window_dataset(blocks.panel, self._known, inputs, targets, learning, blocks.shape)
         deck = training_batches(

@@ -1,0 +1,55 @@
+"""Quantiles that follow a market which became wilder or calmer, and stay where nothing shows that it did."""
+
+import numpy as np
+import pytest
+
+from oihedge.forecast.spread import fit_spread, widened
+
+LEVELS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+NORMAL = np.array([-2.0537, -1.2816, -0.6745, 0.0, 0.6745, 1.2816, 2.0537])
+HOURS, STEPS = 24 * 30, 6
+
+
+def forecasts(wilder: float, *, moods: float = 0.0, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Forecasts for a unit normal, and what came: a normal `wilder` times as wide, whose width changes by the day."""
+    rng = np.random.default_rng(seed)
+    mood = np.exp(moods * np.repeat(rng.normal(size=HOURS // 24), 24))[:, None, None]
+    came = wilder * mood * rng.normal(size=(HOURS, 2, STEPS)) + 0.3
+    return came, np.broadcast_to(NORMAL + 0.3, (HOURS, 2, STEPS, len(LEVELS)))
+
+
+@pytest.mark.parametrize("wilder", [0.7, 1.5])
+def test_the_factor_is_found_and_puts_coverage_right(wilder):
+    came, said = forecasts(wilder)
+    factors = fit_spread(came, said, LEVELS, np.arange(HOURS))
+    assert factors == pytest.approx((wilder, wilder), rel=0.05)
+    fresh, _ = forecasts(wilder, seed=2)
+    told = widened(said, factors, LEVELS)
+    inside = ((fresh >= told[..., 1]) & (fresh <= told[..., -2])).mean()
+    before = ((fresh >= said[..., 1]) & (fresh <= said[..., -2])).mean()
+    assert abs(inside - 0.8) < 0.02 < abs(before - 0.8)
+
+
+def test_without_evidence_nothing_changes():
+    came, said = forecasts(1.0)
+    assert fit_spread(came, said, LEVELS, np.arange(HOURS)) == pytest.approx((1.0, 1.0), abs=0.03)
+    assert fit_spread(came[:20], said[:20] * 3, LEVELS, np.arange(20)) == (1.0, 1.0), "one block shows no error"
+
+
+def test_what_a_few_wild_days_suggest_is_not_believed():
+    came, said = forecasts(1.0)
+    wild = came.copy()
+    wild[48:72] *= 4
+    assert fit_spread(wild, said, LEVELS, np.arange(HOURS)) == (1.0, 1.0)
+    moody, _ = forecasts(1.3, moods=0.8)
+    steady, _ = forecasts(1.3)
+    assert fit_spread(moody, said, LEVELS, np.arange(HOURS))[0] < fit_spread(steady, said, LEVELS, np.arange(HOURS))[0]
+
+
+def test_medians_stay_and_quantiles_stay_sorted():
+    _, said = forecasts(1.0)
+    told = widened(said, (0.5, 2.0), LEVELS)
+    np.testing.assert_array_equal(told[..., 3], said[..., 3])
+    assert (np.diff(told, axis=-1) > 0).all()
+    np.testing.assert_allclose(told[:, 1, :, -1] - 0.3, 2 * (said[:, 1, :, -1] - 0.3))
+    np.testing.assert_array_equal(widened(said, (1.0, 1.0), LEVELS), np.asarray(said))
