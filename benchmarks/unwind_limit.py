@@ -18,6 +18,7 @@ from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.progress import track
 
 from oihedge.config import Config, load
@@ -105,7 +106,7 @@ def market(config: Config, asked: argparse.Namespace) -> dict[str, object]:
     path, told = [], {}
     hours = moments(p, weekday, first - history, history + asked.folds * asked.days)
     total = (history + asked.folds * asked.days) * HOURS
-    for now in track(hours, f"market {simulator.seed}", total=total):
+    for now in track(hours, f"market {simulator.seed}", total=total, console=Console(stderr=True)):
         path.append(basket(now.state))
         if now.hour >= first * HOURS and now.hour % asked.every == 0:
             drawn = [fresh[k] for k in pick.choice(POOL, asked.paths, replace=False)]

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -42,6 +42,10 @@ _JUDGED_BY = {
 _LENT = re.compile(r"(file://)?/\S*of_user(\.yaml)?,?")
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
+EVENTS_KNOWN = timedelta(hours=168)
+"""How long before an event its date must have been published for models to know it: reach and horizon together."""
+MOST_EVENT_HORIZON_H = 96
+"""What EVENTS_KNOWN leaves beside the reach of features.calendar."""
 
 
 def _cron(text: str) -> str:
@@ -108,6 +112,11 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.features.event_times and not self.features.events:
+            raise ValueError("features.event_times is filled from features.events; name calendars there")
+        horizon = self.forecast.horizon_h
+        if self.features.events and horizon > MOST_EVENT_HORIZON_H:
+            raise ValueError(f"forecast.horizon_h {horizon} is above {MOST_EVENT_HORIZON_H}, the most with events")
         if self.evaluation.purge_h < self.forecast.horizon_h:
             raise ValueError(
                 f"evaluation.purge_h {self.evaluation.purge_h} is below forecast.horizon_h {self.forecast.horizon_h}"
@@ -168,6 +177,12 @@ class Config(Settings):
         """Digest of every setting but `home`."""
         return digest(self.model_dump(mode="json", exclude={"home"}))
 
+    @property
+    def calendars(self) -> Path:
+        """The folder of event calendars of this home, or of those that come with the package where it has none."""
+        own = self.path(self.market.inputs.events)
+        return own if own.exists() else ROOT / self.market.inputs.events
+
     def path(self, relative: Path | str) -> Path:
         """Resolve a settings path against `home`."""
         return self.home / relative
@@ -194,9 +209,29 @@ def load(
         # What is not labelled follows the market, so that neither simulated nor real rows pass for the other.
         run["label"] = LABELS.get(str(market.get("source")), str(market.get("source")))
     try:
-        return Config.model_validate_json(json.dumps(raw))
+        config = Config.model_validate_json(json.dumps(raw))
     except ValidationError as error:
         raise ConfigError(_first_problem(error)) from None
+    return _with_event_times(config) if config.features.events else config
+
+
+def _with_event_times(config: Config) -> Config:
+    """Return `config` with the instants of the events that its features name.
+
+    An event counts only if its date was published EVENTS_KNOWN before it: a forecast made before that did not know it.
+    """
+    from oihedge.market.inputs.events import read_events
+
+    named, told = config.features.events, read_events(config.calendars)
+    names = told["name"].unique().sort().to_list()
+    if unknown := [name for name in named if name not in names]:
+        raise ConfigError(
+            f"features.events has {unknown[0]!r}, which no calendar in {config.calendars} is named",
+            expected=", ".join(names) or "a calendar",
+        )
+    chosen = told.filter(told["name"].is_in(named) & (told["available_at"] <= told["ts"] - EVENTS_KNOWN))
+    times = tuple(sorted(chosen["ts"].unique().to_list()))
+    return config.model_copy(update={"features": config.features.model_copy(update={"event_times": times})})
 
 
 def _compose(overrides: list[str], experiment: str | None, conf: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from oihedge.core.settings import Count, Settings
+from oihedge.core.settings import Count, Instant, Settings
 
 
 class Features(Settings):
@@ -37,9 +37,14 @@ class Features(Settings):
     funding_clock_h: Count
     """Interval of the perp venue's funding, from 00:00 UTC; a known-future input."""
 
+    events: tuple[str, ...] = ()
+    """Calendars of market.inputs.events whose dates the models know ahead, by name: fomc_decision, us_cpi ..."""
+    event_times: tuple[Instant, ...] = ()
+    """Their instants, filled in when settings are loaded, so that the settings' digest tells which dates were known."""
+
     @model_validator(mode="after")
     def _named(self) -> Self:
-        for name in ("assets", "oi_venues", "funding_venues"):
+        for name in ("assets", "oi_venues", "funding_venues", "events"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} names one twice: {', '.join(values)}")

@@ -18,8 +18,8 @@ INPUT_CLIP = 4.0
 WEIGHT_SD = 0.2
 """Prior spread of the score's weight on an input in units of its standard deviation."""
 INTERCEPT_SD = 1.5
-SHIFT_SD = 0.5
-"""Prior spread of what the held-back block adds to all log-odds: a few weeks know the rate of a rare event badly."""
+SHIFT_SD = 1.0
+"""Prior spread of what the held-back block adds to all log-odds: rates double or halve within months, not more."""
 SLOPE_SD = 0.35
 """Prior spread of each view's slope around its equal share."""
 

@@ -6,13 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 from pydantic import SecretStr
 
-from oihedge.config import ROOT, Config
+from oihedge.config import Config
 from oihedge.core.errors import VenueError
 from oihedge.core.protocols import Progress, silent
 from oihedge.core.tables import UTC_TIME
@@ -74,7 +73,7 @@ def run(
         VenueError: if every source failed.
     """
     told, lake = config.market.inputs, open_lake(config)
-    events = read_events(_calendars(config))
+    events = read_events(config.calendars)
     keys = keys_from_environment() if keys is None else keys
     on, off = usable(told, keys)
     midnight = as_of.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -98,12 +97,6 @@ def run(
     if fetched and all(one.failures and one.rows.is_empty() for one in fetched):
         raise VenueError(f"no source could be read ({len(failures)} failures)", got=failures[0], do="try again later")
     return InputsReport(as_of, tuple(rows), failures, tuple(off))
-
-
-def _calendars(config: Config) -> Path:
-    """The calendars of this home, or those that come with the package where it has none of its own."""
-    own = config.path(config.market.inputs.events)
-    return own if own.exists() else ROOT / config.market.inputs.events
 
 
 def _newest(lake: Lake) -> dict[str, datetime]:
