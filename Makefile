@@ -60,6 +60,10 @@ test-long: venv ## The long tests: browser, processes killed half-way, then thou
 bench-simulator: venv ## Seconds for a year of the embedded market
 	@$(RUN)/python benchmarks/simulator.py
 
+.PHONY: bench-unwind-limit
+bench-unwind-limit: venv ## How well p_unwind can be known at all on the embedded market (some 5 minutes)
+	@$(RUN)/python benchmarks/unwind_limit.py $(ARGS)
+
 .PHONY: bench-ingest
 bench-ingest: venv ## Rows per second to validated Delta rows beside bare ccxt, and memory (some 15 minutes)
 	@$(RUN)/python benchmarks/ingest.py
@@ -71,6 +75,17 @@ bench-features: venv ## Features over 40 million minute rows: seconds and memory
 .PHONY: bench-train
 bench-train: venv ## Training beside stock pytorch-forecasting: samples/s, time to a loss, memory (some 30 minutes)
 	@$(RUN)/python benchmarks/train.py $(ARGS)
+
+# An environment of its own: what only a comparison needs is no part of the lock.
+.venv-others/installed: benchmarks/others.txt constraints.txt
+	@echo "others: installing darts and neuralforecast into .venv-others; the first time takes some minutes"
+	@$(PYTHON) -m venv --clear .venv-others
+	@.venv-others/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement benchmarks/others.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	@touch $@
+
+.PHONY: bench-others
+bench-others: .venv-others/installed ## Training of darts and neuralforecast; bench-train runs them too once this has installed them
+	@.venv-others/bin/python benchmarks/others.py $(ARGS)
 
 .PHONY: bench-predict
 bench-predict: venv ## Forecast latency and windows/s beside stock pytorch-forecasting

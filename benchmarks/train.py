@@ -1,7 +1,9 @@
 """Training beside stock pytorch-forecasting: samples a second, time to the same validation loss, memory.
 
 Run by `make bench-train`. Both train the same windows from the same weights through Trainer.fit, in alternation, in one
-run; what is timed lies between on_train_start and on_train_end. The last line is one JSON object.
+run; what is timed lies between on_train_start and on_train_end. darts and neuralforecast take their turns on the same
+rows, each time in a process of their own environment, once `make bench-others` has made that: their networks differ a
+little from stock's (others.py). The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -23,7 +26,8 @@ import torch
 from features import peak_mb
 from lightning.pytorch.callbacks import Callback
 from pytorch_forecasting import TemporalFusionTransformer
-from training_set import BATCH, ENCODER, HIDDEN, HORIZON, STRIDE, VARIABLES, WINDOWS, Plain, dataset, frame, network
+from synthetic import BATCH, CLIP, ENCODER, HELD_BACK, HIDDEN, HORIZON, HOURS, VARIABLES, frame
+from training_set import STRIDE, WINDOWS, Plain, dataset, network
 
 from oihedge.forecast.folding import fold
 from oihedge.forecast.network import in_one_piece
@@ -31,8 +35,10 @@ from oihedge.forecast.parallel import parallel_loss
 from oihedge.forecast.segments import Cover, Rows, evenly
 from oihedge.forecast.windows import training_batches
 
-HOURS, HELD_BACK, VALIDATION = 8760, 1200, 512
+VALIDATION = 512
 WORKERS = 2
+OTHERS = ("darts", "neuralforecast")
+OTHERS_VENV = Path(__file__).resolve().parents[1] / ".venv-others"
 
 
 class Stopwatch(Callback):  # type: ignore[misc]
@@ -60,7 +66,7 @@ class Stopwatch(Callback):  # type: ignore[misc]
 def fit(model: Any, batches: Any, steps: int, watch: Stopwatch) -> None:
     """Train for that many steps."""
     trainer = lightning.Trainer(
-        accelerator="cpu", devices=1, max_epochs=-1, max_steps=steps, gradient_clip_val=0.1, logger=False,
+        accelerator="cpu", devices=1, max_epochs=-1, max_steps=steps, gradient_clip_val=CLIP, logger=False,
         callbacks=[watch], enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         limit_train_batches=steps,
     )  # fmt: skip
@@ -105,16 +111,32 @@ CONTESTANTS = {
 
 def throughput(data: Any, rounds: int) -> dict[str, list[float]]:
     """Return samples a second of each contestant, one figure a round."""
-    rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    others = OTHERS if (OTHERS_VENV / "installed").exists() else ()
+    if not others:
+        print("darts and neuralforecast are not installed: make bench-others installs them", flush=True)
+    rates: dict[str, list[float]] = {name: [] for name in (*CONTESTANTS, *others)}
     for make, _ in CONTESTANTS.values():
         fit(*make(data, 0), 2, Stopwatch())  # warm up: compile, allocate
     for number in range(rounds):
-        for name, (make, steps) in CONTESTANTS.items():
-            watch = Stopwatch()
-            fit(*make(data, number), steps, watch)
-            rates[name].append(steps * BATCH / watch.spent)
-            print(f"round {number + 1}: {name}: {rates[name][-1]:.0f} samples/s", flush=True)
+        for name, told in rates.items():
+            told.append(rate_of_other(name) if name in others else rate_of(name, data, number))
+            print(f"round {number + 1}: {name}: {told[-1]:.0f} samples/s", flush=True)
     return rates
+
+
+def rate_of(name: str, data: Any, seed: int) -> float:
+    """Return samples a second of that contestant."""
+    make, steps = CONTESTANTS[name]
+    watch = Stopwatch()
+    fit(*make(data, seed), steps, watch)
+    return steps * BATCH / watch.spent
+
+
+def rate_of_other(name: str) -> float:
+    """Return samples a second of another package's network, in a process of its own environment."""
+    command = [str(OTHERS_VENV / "bin" / "python"), str(Path(__file__).with_name("others.py"))]
+    done = subprocess.run([*command, "--rounds", "1", "--only", name], stdout=subprocess.PIPE, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1])[f"{name}_samples_s"])
 
 
 def to_loss(data: Any, held_back: Any, seeds: int, steps: int) -> list[dict[str, float]]:
@@ -230,6 +252,8 @@ def tell(
     print(f"\n{'samples/s through Trainer.fit':34} {'median':>8} {'least':>8} {'most':>8} {'ratio':>6}")
     for name, values in rates.items():
         print(f"{name:34} {middle[name]:8.0f} {min(values):8.0f} {max(values):8.0f} {middle[name] / base:6.1f}")
+    if OTHERS[0] in rates:
+        print("darts and neuralforecast: no static variable; neuralforecast: one target of two (less work; others.py)")
     step_ms = 1e3 * BATCH / middle["shared, compiled"]
     print(f"floor: {least['gflops']:.0f} GF/s matrix peak, {least['copy_gb_s']:.0f} GB/s copy; a step's products take")
     print(f"  {least['shared_ms']:.0f} ms at that peak if windows share ({least['unshared_ms']:.0f} if not);")
@@ -239,6 +263,8 @@ def tell(
     figures = {
         "train_ratio_vs_pytorch_forecasting": round(middle["shared, compiled"] / base, 2),
         "train_ratio_plain": round(middle["shared, plain PyTorch"] / base, 2),
+        **{f"{name}_samples_s": round(middle[name], 1) if name in middle else None for name in OTHERS},
+        **{f"{name}_ratio": round(middle[name] / base, 2) if name in middle else None for name in OTHERS},
         "time_to_loss_ratio": round(float(np.median(ratios)), 2) if ratios else None,
         "time_to_loss_ratios": [round(one, 2) for one in ratios],
         "peak_mb": {name: round(value) for name, value in memory.items()},
