@@ -54,6 +54,7 @@ def fit(
     Raises:
         SchemaError: if a column is missing or not numeric.
         DataError: for NaN or infinite values, an empty column, a constant target or too little history.
+        ConfigError: if a network is to be trained by an accelerator that this machine lacks.
         ModelError: if training gave no finite loss, or memory did not suffice.
     """
     blocks = cut_blocks(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -141,7 +141,7 @@ def _folded_choice(choice: Choice) -> dict[str, Tensor]:
         return {}
     network, grn, key = choice.network, choice.network.flattened_grn, choice.key
     width = {name: network.input_sizes[name] for name in choice.names}
-    starts = dict(zip(width, torch.tensor([0, *width.values()]).cumsum(0).tolist(), strict=False))
+    starts = dict(zip(width, accumulate(width.values(), initial=0), strict=False))
     skip = _blend(sum(width.values()), len(choice.names), grn.fc1.weight)
     if choice.normed and grn.resample_norm.trainable_add:
         skip = skip * (grn.resample_norm.mask.sigmoid() * 2.0)[:, None]
@@ -226,7 +226,7 @@ def _gate(key: str, glu: Any, add_norm: Any) -> dict[str, Tensor]:
 
 def _blend(size: int, to: int, like: Tensor) -> Tensor:
     """Return the matrix (to, size) by which ResampleNorm interpolates, of the type of `like`."""
-    every = torch.eye(size, dtype=like.dtype)
+    every = torch.eye(size, dtype=like.dtype, device=like.device)
     return every if size == to else functional.interpolate(every[None], to, mode="linear", align_corners=True)[0].t()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,15 @@ EPS = 1e-5
 
 
 class Dropper:
-    """Drops by a seed of its own, so that one worker's draws never depend on another's; and says what is compiled."""
+    """Drops by a seed of its own, so that one worker's draws never depend on another's; and says how to compute.
 
-    def __init__(self, *, seed: int | None = None, compiled: bool = True) -> None:
-        self.compiled = compiled and COMPILED
+    `bf16`: whether matrix products are in bfloat16, for which nothing is compiled.
+    """
+
+    def __init__(self, *, seed: int | None = None, compiled: bool = True, bf16: bool = False) -> None:
+        self.compiled, self.bf16 = compiled and COMPILED and not bf16, bf16
         self._seed, self._draws = seed, 0
-        self._generator = torch.Generator().manual_seed(seed or 0)
+        self._generator: torch.Generator | None = None
 
     def __call__(self, x: Tensor, module: Any) -> Tensor:
         """Return x with each number dropped by a Dropout module's probability, the others scaled up."""
@@ -46,11 +50,23 @@ class Dropper:
         if self.fits(x) and share < 1.0:
             self._draws += 1
             return applied(_Dropout, x, (self._seed + self._draws * 0x85EBCA6B) % 2**32, share)  # type: ignore[no-any-return]
+        if self._generator is None:
+            self._generator = torch.Generator(x.device).manual_seed(self._seed)
         return x * torch.empty_like(x).bernoulli_(1.0 - share, generator=self._generator) / (1.0 - share)
 
     def fits(self, x: Tensor) -> bool:
         """Tell whether the compiled loops take `x`."""
         return self.compiled and x.dtype == torch.float32 and x.device.type == "cpu"
+
+
+def reduced(device: torch.device, bf16: bool) -> AbstractContextManager[Any]:
+    """Let matrix products on `device` be in bfloat16, or leave all as it is."""
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+
+
+def in_float32(x: Tensor) -> Tensor:
+    """Return what may have come in bfloat16 in float32: what follows needs more than its 8 bits."""
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def line_elu(values: Tensor, slope: Tensor, level: Tensor, drop: Dropper) -> Tensor:
@@ -92,7 +108,7 @@ def glu_add_norm(
         out = applied(_GluAddNorm, blocks, gate_bias, skip.reshape(-1, size), begin, *norm)
         return out.view(*gated.shape[:-1], size)  # type: ignore[no-any-return]
     if starts is not None:
-        skip = skip[starts[:, None] + torch.arange(gated.shape[1])]
+        skip = skip[starts[:, None] + torch.arange(gated.shape[1], device=starts.device)]
     return functional.layer_norm(functional.glu(gated + gate_bias, dim=-1) + skip, (size,), *norm, EPS)
 
 
@@ -130,10 +146,12 @@ def lstm(
     if drop.fits(rows):
         gates = functional.linear(rows.flatten(0, 1), w_in, bias)
         return applied(_Lstm, gates, starts, steps, *states, w_state)  # type: ignore[no-any-return]
-    windows = rows.flatten(0, 1)[starts[:, None] + torch.arange(steps)]
+    windows = rows.flatten(0, 1)[starts[:, None] + torch.arange(steps, device=starts.device)]
     hidden, cell = (state[None] for state in states)
     flat = [w_in, w_state, bias, torch.zeros_like(bias)]
-    out, hidden, cell = torch.lstm(windows, (hidden, cell), flat, True, 1, 0.0, False, False, True)
+    # A state goes on through hundreds of hours: too far for bfloat16.
+    with torch.autocast(rows.device.type, enabled=False) if drop.bf16 else nullcontext():
+        out, hidden, cell = torch.lstm(windows, (hidden, cell), flat, True, 1, 0.0, False, False, True)
     return out, hidden[0], cell[0]
 
 
@@ -156,9 +174,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool, 
     windows, ahead, width = query.shape
     steps = key.shape[1]
     split = (windows, -1, heads, width // heads)
-    scores = query.view(split).transpose(1, 2) @ key.view(split).permute(0, 2, 3, 1)
+    scores = in_float32(query.view(split).transpose(1, 2) @ key.view(split).permute(0, 2, 3, 1))
     if causal:
-        later = torch.ones(ahead, steps, dtype=torch.bool).triu(steps - ahead)
+        later = torch.ones(ahead, steps, dtype=torch.bool, device=query.device).triu(steps - ahead)
         scores = scores.masked_fill(later, -torch.inf)
     attention = functional.softmax(scores, dim=-1)
     said = attention.reshape(windows, heads * ahead, steps) @ value

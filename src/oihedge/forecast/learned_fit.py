@@ -25,7 +25,7 @@ from oihedge.forecast.scenarios import Copula, Scenarios, fit_copula, probabilit
 from oihedge.forecast.segments import Cover, Rows, evenly
 from oihedge.forecast.settings import PATH_TARGETS, Forecast
 from oihedge.forecast.spread import fit_spread, widened
-from oihedge.forecast.training import train
+from oihedge.forecast.training import accelerator, train
 from oihedge.forecast.unwind import unwind_labels
 from oihedge.forecast.warm_start import warm_start
 from oihedge.forecast.windows import first_rows, training_batches, window_dataset
@@ -39,9 +39,11 @@ def fit_learned(
 
     Raises:
         DataError: if a target is constant or a block holds no whole window.
+        ConfigError: if this machine lacks the accelerator.
         ModelError: if training gave no finite loss, or memory did not suffice.
     """
     began = time.perf_counter()
+    accelerator(settings)
     rows = blocks.calibration_instants(settings.calibration_stride_h)
     _require_windows(blocks)
     _require(rows, "calibration block", blocks.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from oihedge.forecast.fused import in_float32, reduced
 from oihedge.forecast.windowed import Sizes, WindowNetwork
 
 Tensor = torch.Tensor
@@ -39,9 +40,11 @@ class Lstm(WindowNetwork):
     def forward(self, past: Tensor, ahead: Tensor, asset: Tensor) -> list[Tensor]:
         """Forecast; see `WindowNetwork.forward`."""
         past, ahead = (self._with_asset(hours, asset) for hours in (past, ahead))
-        _, state = self.encoder(self.reader(past))
+        with reduced(past.device, self.bf16 and self.training):
+            read, calendar = self.reader(past), self.calendar(ahead)
+        _, state = self.encoder(in_float32(read))
         decoded, _ = self.decoder(ahead, state)
-        joined = self.dropout(torch.cat([decoded, self.calendar(ahead)], dim=-1))
+        joined = self.dropout(torch.cat([decoded, calendar], dim=-1))
         return [layer(joined) for layer in self.output_layer]
 
     def _with_asset(self, hours: Tensor, asset: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
     total_steps: int = 1
     workers: int = 1
     seed: int = 0
+    bf16: bool = False
+    """Whether steps of training compute in bfloat16 what holds in it; all else is judged as it will forecast."""
 
     @classmethod
     @abstractmethod
@@ -62,7 +64,7 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         """Return the loss of a batch."""
         step = int(self.global_step)
-        seeds = np.random.SeedSequence([self.seed, step]).generate_state(self.workers).tolist()
+        seeds = np.random.SeedSequence([self.seed, step]).generate_state(self._parts).tolist()
         loss = self.batch_loss(batch, seeds)
         if self.one_piece is not None:
             loss = flat_loss(loss, list(self.parameters()), self.one_piece)
@@ -71,8 +73,13 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
 
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
         """Log the loss of a batch."""
-        loss = self.batch_loss(batch, [None] * self.workers)
+        loss = self.batch_loss(batch, [None] * self._parts)
         self.log("val_loss", loss, on_step=False, on_epoch=True, batch_size=batch.segments.offsets.numel())
+
+    @property
+    def _parts(self) -> int:
+        """Return in how many parts a step is worked out; a GPU takes it whole."""
+        return self.workers if self.device.type == "cpu" else 1
 
     @property
     def one_piece(self) -> torch.nn.Parameter | None:
@@ -84,7 +91,7 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
         return list(self.parameters()) if self.one_piece is None else [self.one_piece]
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        """Leave segments where they are, on the CPU."""
+        """Leave segments where they are: the rows that they were cut from are on the device already."""
         return batch if isinstance(batch, Batch) else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def configure_optimizers(self) -> Any:

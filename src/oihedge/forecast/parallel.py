@@ -27,7 +27,9 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-def parallel_loss(folded: Folded, batch: Batch, seeds: Sequence[int | None], *, compiled: bool) -> Tensor:
+def parallel_loss(
+    folded: Folded, batch: Batch, seeds: Sequence[int | None], *, compiled: bool, bf16: bool = False
+) -> Tensor:
     """Return the quantile loss of a batch, as pytorch-forecasting counts it, worked out by one thread per seed.
 
     The gradients are worked out with it where they are wanted, so that a thread goes once through its part.
@@ -37,6 +39,7 @@ def parallel_loss(folded: Folded, batch: Batch, seeds: Sequence[int | None], *, 
         batch: the windows.
         seeds: of the parts' dropout; None drops nothing.
         compiled: whether to use compiled loops.
+        bf16: whether windows' matrix products are in bfloat16; series' contexts, a thousandth of them, are not.
     """
     network = folded.network
     with_gradient = torch.is_grad_enabled()
@@ -49,7 +52,7 @@ def parallel_loss(folded: Folded, batch: Batch, seeds: Sequence[int | None], *, 
             mine, of = folded.cut_off() if with_gradient else folded, slice(*bounds[number])
             context = {name: value[of].detach().requires_grad_(with_gradient) for name, value in said.items()}
             seed = seeds[number]
-            drop = Dropper(seed=None if seed is None else seed + 1, compiled=compiled)
+            drop = Dropper(seed=None if seed is None else seed + 1, compiled=compiled, bf16=bf16)
             part = batch.part(*bounds[number])
             loss = quantile_loss(network, _said(mine, context, part, drop), part.targets)
             loss = loss * ((of.stop - of.start) / len(batch.segments.offsets))
@@ -112,9 +115,9 @@ def quantile_loss(network: Any, said: Sequence[Tensor], targets: Sequence[Tensor
     """Return what pytorch-forecasting's QuantileLoss says, weighted and summed over targets by its MultiLoss."""
     losses = getattr(network.loss, "metrics", [network.loss])
     weights = getattr(network.loss, "weights", [1.0])
-    total = torch.zeros(())
+    total = said[0].new_zeros(())
     for prediction, actual, loss, weight in zip(said, targets, losses, weights, strict=True):
-        levels = torch.as_tensor(loss.quantiles, dtype=prediction.dtype)
+        levels = prediction.new_tensor(loss.quantiles)
         miss = actual[..., None] - prediction
         total = total + weight * 2.0 * torch.maximum((levels - 1.0) * miss, levels * miss).mean()
     return total
@@ -155,5 +158,6 @@ class _Ready(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_loss: Tensor) -> tuple[Any, ...]:
         there = [one for one in ctx.gradients if one is not None]
-        scaled = iter(torch._foreach_mul(there, d_loss) if d_loss != 1 else there)
+        free = d_loss.device.type == "cpu" and d_loss == 1  # to ask a GPU is to wait for it
+        scaled = iter(there if free else torch._foreach_mul(there, d_loss))
         return None, None, *(None if one is None else next(scaled) for one in ctx.gradients)

@@ -81,14 +81,23 @@ class Rows:
         aims = np.zeros((len(reals), 0)) if targets is None else np.nan_to_num(targets)
         return cls(reals, codes, torch.as_tensor(aims, dtype=torch.float32).unbind(1), panel.asset, shape)
 
+    def to(self, device: torch.device) -> None:
+        """Move the tensors: batches are then put together there, of which only the first rows are sent."""
+        self.reals, self.categoricals = self.reals.to(device), self.categoricals.to(device)
+        self.targets = tuple(target.to(device) for target in self.targets)
+        self.scales = tuple(scale.to(device) for scale in self.scales)
+
     def batch(self, begin: Ints, offsets: Ints) -> Batch:
         """Return the segments that begin at rows `begin` (segments,), with windows at `offsets` (segments, windows)."""
         encoder, horizon = self.shape
-        rows = torch.as_tensor(begin)[:, None] + torch.arange(encoder + horizon + int(offsets.max(initial=0)))
+        device, reach = self.reals.device, encoder + horizon + int(offsets.max(initial=0))
+        rows = torch.as_tensor(begin, device=device)[:, None] + torch.arange(reach, device=device)
         rows.clamp_(max=len(self.reals) - 1)  # the last segment's tail, which no window reads
-        ahead = torch.as_tensor((begin[:, None] + offsets).reshape(-1, 1)) + torch.arange(encoder, encoder + horizon)
-        segments = Segments(self.reals[rows], self.categoricals[rows], torch.as_tensor(offsets), encoder, horizon)
-        of = torch.as_tensor(np.repeat(self.series[begin], offsets.shape[1]))
+        first = torch.as_tensor((begin[:, None] + offsets).reshape(-1, 1), device=device)
+        ahead = first + torch.arange(encoder, encoder + horizon, device=device)
+        starts = torch.as_tensor(offsets, device=device)
+        segments = Segments(self.reals[rows], self.categoricals[rows], starts, encoder, horizon)
+        of = torch.as_tensor(np.repeat(self.series[begin], offsets.shape[1]), device=device)
         return Batch(segments, tuple(aim[ahead] for aim in self.targets), tuple(scale[of] for scale in self.scales))
 
 
@@ -108,7 +117,7 @@ class Deck:
     def __init__(
         self, rows: Rows, first: Ints, *, segments: int, windows: int, stride: int, steps: int | None, seed: int
     ) -> None:
-        self._rows, self._runs, self._shape = rows, _runs(rows, first), (segments, windows, stride)
+        self.rows, self._runs, self._shape = rows, _runs(rows, first), (segments, windows, stride)
         self._draw = np.random.default_rng(seed)
         self._begin, self._offsets = _cut(self._runs, windows, stride, self._draw)
         whole = max(len(first) // (segments * windows), 1)
@@ -127,11 +136,11 @@ class Deck:
                 self._next = 0
             hand = slice(self._next, self._next + segments)
             self._next += segments
-            yield self._rows.batch(self._begin[hand], self._offsets[hand])
+            yield self.rows.batch(self._begin[hand], self._offsets[hand])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that is dealt from, by name."""
-        rows = self._rows
+        rows = self.rows
         named = {"reals": rows.reals, "categoricals": rows.categoricals, "series": torch.as_tensor(rows.series)}
         aims = {f"target {i}": target for i, target in enumerate(rows.targets)}
         return named | aims | {f"scale {i}": scale for i, scale in enumerate(rows.scales)}
@@ -151,7 +160,7 @@ class Cover:
     """Given windows in segments, always the same; `order` tells the place of each window in what comes out."""
 
     def __init__(self, rows: Rows, first: Ints) -> None:
-        self._rows = rows
+        self.rows = rows
         self._batches: list[tuple[Ints, Ints]] = []
         places: list[Ints] = []
         groups = sorted(_groups(rows, np.sort(first)), key=lambda one: (len(one), one[-1] - one[0]))
@@ -171,7 +180,7 @@ class Cover:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self._rows.batch(begin, offsets) for begin, offsets in self._batches)
+        return (self.rows.batch(begin, offsets) for begin, offsets in self._batches)
 
 
 def evenly(first: Ints, count: int) -> Ints:

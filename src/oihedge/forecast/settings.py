@@ -53,6 +53,13 @@ class Forecast(Settings):
     """Every how many hours of the calibration block a forecast is made; neighbouring hours overlap almost wholly."""
     threads: Count
     """Threads that share each step of a fit: weights are the same on one machine only for the same number."""
+    accelerator: Literal["cpu", "cuda"] = "cpu"
+    """What trains a network; forecasts are always made on the CPU. On a GPU one run repeats another but for the order
+    in which it adds."""
+    precision: Literal["32", "bf16"] = "32"
+    """What a training step computes in. bf16: matrix products in bfloat16; weights, recurrence, softmax, norms, output
+    layer, loss and optimiser stay float32, and so do validation and forecasts. `linear` is all output layer. It is for
+    a GPU: CPUs without such instructions are many times slower at it."""
     seed: int
     scenario_paths: Count
     min_train_rows: Count

@@ -15,7 +15,17 @@ import torch
 from torch.nn import functional
 
 from oihedge.forecast.folding import Choice, Folded
-from oihedge.forecast.fused import Dropper, add_selected, attend, glu_add_norm, line_elu, lstm, shift_elu
+from oihedge.forecast.fused import (
+    Dropper,
+    add_selected,
+    attend,
+    glu_add_norm,
+    in_float32,
+    line_elu,
+    lstm,
+    reduced,
+    shift_elu,
+)
 
 Tensor = torch.Tensor
 
@@ -66,18 +76,28 @@ def forward_shared(folded: Folded, said: Mapping[str, Tensor], x: Segments, drop
         folded: the weights.
         said: `contexts` of these segments.
         x: the windows.
-        drop: how to drop, and whether to use the compiled loops.
+        drop: how to drop and to compute.
 
     Returns:
         Per target (windows, horizon, outputs), segment by segment.
     """
+    network, w = folded.network, folded.tensors
+    with reduced(x.reals.device, drop.bf16):
+        out = _decoded(folded, said, x, drop)
+    outputs = functional.linear(out, w["out.weight"], w["out.bias"])
+    layers = network.output_layer if network.n_targets > 1 else [network.output_layer]
+    return list(torch.split(outputs, [layer.out_features for layer in layers], dim=-1))
+
+
+def _decoded(folded: Folded, said: Mapping[str, Tensor], x: Segments, drop: Dropper) -> Tensor:
+    """Return what the output layer takes (windows, horizon, hidden)."""
     network, w = folded.network, folded.tensors
     encoder, horizon = x.encoder, x.horizon
     segments, windows = x.offsets.shape
     rows = x.reals.shape[1]
     past = _select(folded.past, w, said, x, (0, rows - horizon), network, drop)
     ahead = _select(folded.ahead, w, said, x, (encoder, rows), network, drop)
-    of = torch.arange(segments).repeat_interleave(windows)
+    of = torch.arange(segments, device=x.offsets.device).repeat_interleave(windows)
     begin_past = x.offsets.flatten() + of * (rows - horizon)
     begin_ahead = x.offsets.flatten() + of * (rows - encoder)
     states = said["hidden"][of], said["cell"][of]
@@ -90,10 +110,7 @@ def forward_shared(folded: Folded, said: Mapping[str, Tensor], x: Segments, drop
     attended = _attend(folded, rich, horizon, drop)
     out = _gate_norm(w, "attended", attended, rich[:, encoder:], drop, network.post_attn_gate_norm.glu.dropout)
     out = _residual(w, "wise", network.pos_wise_ff, out, None, drop)
-    out = _gate_norm(w, "before_out", out, local_ahead, drop, network.pre_output_gate_norm.glu.dropout)
-    outputs = functional.linear(out, w["out.weight"], w["out.bias"])
-    layers = network.output_layer if network.n_targets > 1 else [network.output_layer]
-    return list(torch.split(outputs, [layer.out_features for layer in layers], dim=-1))
+    return _gate_norm(w, "before_out", out, local_ahead, drop, network.pre_output_gate_norm.glu.dropout)
 
 
 def _static(network: Any, x: Segments, drop: Dropper) -> Tensor:
@@ -167,7 +184,7 @@ def _weigh(
         total = torch.addmm(total, of_group.t(), w[f"{key}.{number}.choose"])
     for name, one in others.items():
         total = torch.addmm(total, one.flatten(0, 1), w[f"{key}.other.{name}"])
-    hidden, skip = torch.split(total.view(*lead, -1), [choice.hidden, len(choice.names)], dim=-1)
+    hidden, skip = torch.split(in_float32(total).view(*lead, -1), [choice.hidden, len(choice.names)], dim=-1)
     if choice.normed:
         scale, shift = w[f"{key}.choose.skip.scale"], w[f"{key}.choose.skip.shift"]
         skip = functional.layer_norm(skip, scale.shape, scale, shift, grn.resample_norm.norm.eps)
@@ -191,7 +208,10 @@ def _recur(
         out_ahead, *_ = lstm(*ahead, steps[1], (after[0], after[1]), inputs, drop)
         if layer + 1 < layers:
             between = torch.nn.Dropout(network.lstm_encoder.dropout)
-            past, ahead = ((drop(out, between), torch.arange(len(out)) * out.shape[1]) for out in (out_past, out_ahead))
+            past, ahead = (
+                (drop(out, between), torch.arange(len(out), device=out.device) * out.shape[1])
+                for out in (out_past, out_ahead)
+            )
     return out_past, out_ahead
 
 
@@ -241,4 +261,4 @@ def _variable(single: Any, x: Tensor, drop: Dropper) -> Tensor:
 
 
 def _scaled(selection: Any, name: str, x: Tensor) -> Tensor:
-    return selection.prescalers[name](x) if name in selection.prescalers else x
+    return in_float32(selection.prescalers[name](x)) if name in selection.prescalers else x

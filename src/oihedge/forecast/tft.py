@@ -84,7 +84,7 @@ class SharedTft(Network, TemporalFusionTransformer):  # type: ignore[misc]
 
     def batch_loss(self, batch: Batch, seeds: Sequence[int | None]) -> torch.Tensor:
         """Return the quantile loss of a batch, worked out by one thread per seed; None drops nothing."""
-        return parallel_loss(fold(self), batch, seeds, compiled=self.compiled)
+        return parallel_loss(fold(self), batch, seeds, compiled=self.compiled, bf16=self.bf16 and self.training)
 
     def batch_quantiles(self, cover: Cover) -> list[torch.Tensor]:
         """Return, batch by batch, (windows, targets, steps, levels)."""

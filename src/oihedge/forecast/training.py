@@ -6,7 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Timer
 
-from oihedge.core.errors import ModelError
+from oihedge.core.errors import ConfigError, ModelError
 from oihedge.core.protocols import EpochReporter
 from oihedge.forecast.checkpoint import State, read_checkpoint, sum_of, write_checkpoint
 from oihedge.forecast.network import Network, in_one_piece
@@ -114,7 +114,7 @@ class _Keeper(Checkpoint):  # type: ignore[misc]
             "deck.": cut,
             **{f"optimizer.{index}.": state for index, state in optimizer["state"].items()},
         }
-        tensors = {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}
+        tensors = {prefix + name: value.cpu() for prefix, part in parts.items() for name, value in part.items()}
         epochs = trainer.current_epoch + 1  # Lightning counts it only after the callbacks
         facts = {
             "epochs": epochs, "steps": trainer.global_step, "deck": deck,
@@ -135,7 +135,7 @@ def train(
 
     Args:
         network: what is trained, from the weights that it has.
-        training: dealt from.
+        training: dealt from; its rows stay on the accelerator afterwards, as those of `validation` do.
         validation: what each epoch is judged on.
         settings: bounds of the training.
         report: told each epoch's train_loss and val_loss; those before a resumption are told again.
@@ -144,18 +144,23 @@ def train(
             stays when training has ended, so that what comes after may be killed too; removing it is the caller's.
 
     Raises:
+        ConfigError: if this machine lacks the accelerator.
         ModelError: if the loss was never a number.
     """
+    device = accelerator(settings)
     best, patience = _Best(report), EarlyStopping("val_loss", patience=settings.patience, check_finite=True)
     timer = Timer(timedelta(seconds=settings.max_train_s), interval="step", verbose=False)
-    network.total_steps = settings.max_epochs * len(training)
+    network.total_steps, network.bf16 = settings.max_epochs * len(training), settings.precision == "bf16"
     callbacks, start = [best, patience, timer], "anew"
     if checkpoint is not None:
         fingerprint = _fingerprint(network, training, validation, settings)
         callbacks.append(keeper := _Keeper(checkpoint, fingerprint, training, best, patience, timer))
-    with _quiet(), in_one_piece(network):
+    for rows in (training.rows, validation.rows):
+        rows.to(device)
+    # On a GPU an LSTM lays its weights out anew for cuDNN, wherever they were.
+    with _quiet(), in_one_piece(network) if device.type == "cpu" else nullcontext():
         trainer = lightning.Trainer(
-            accelerator="cpu", devices=1, max_epochs=settings.max_epochs, min_epochs=1, min_steps=1,
+            accelerator=device.type, devices=1, max_epochs=settings.max_epochs, min_epochs=1, min_steps=1,
             gradient_clip_val=settings.gradient_clip, callbacks=callbacks, logger=False,
             enable_checkpointing=checkpoint is not None, enable_progress_bar=False, enable_model_summary=False,
             num_sanity_val_steps=0, use_distributed_sampler=False,
@@ -178,6 +183,22 @@ def train(
         stopped_by=_stopped_by(trainer, timer, patience),
         start=start,
     )
+
+
+def accelerator(settings: Forecast) -> torch.device:
+    """Return what trains a network.
+
+    Raises:
+        ConfigError: if this machine lacks it.
+    """
+    if settings.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "forecast.accelerator asks for a GPU that is not there",
+            expected="a GPU that torch can use",
+            got=f"torch {torch.__version__}, which finds none",
+            do="set forecast.accelerator=cpu, or install a build of torch for this machine's GPU",
+        )
+    return torch.device(settings.accelerator)
 
 
 def _fingerprint(network: Network, training: Deck, validation: Cover, settings: Forecast) -> str:
@@ -209,7 +230,12 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            for message in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*LeafSpec.*"):
+            for message in (
+                ".*does not have many workers.*",
+                ".*smaller than the logging interval.*",
+                ".*LeafSpec.*",
+                ".*not part of single contiguous chunk.*",
+            ):
                 warnings.filterwarnings("ignore", message)
             yield
     finally:

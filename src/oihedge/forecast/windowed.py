@@ -87,6 +87,7 @@ class WindowNetwork(Network):
     def batch_loss(self, batch: Batch, seeds: Sequence[int | None]) -> Tensor:
         """Return the quantile loss of a batch; the first seed is that of its dropout."""
         seed = seeds[0]
+        # A GPU's random state need not be kept: nothing draws from it but by the seed of a step.
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
@@ -100,8 +101,10 @@ class WindowNetwork(Network):
 
     def _windows(self, x: Segments) -> tuple[Tensor, Tensor, Tensor]:
         """Return what `forward` takes; an unknown input of the hours ahead is not in it."""
-        rows = x.offsets[..., None] + torch.arange(x.encoder + x.horizon)
-        hours = x.reals[torch.arange(len(rows))[:, None, None], rows].flatten(0, 1)
-        asset = x.categoricals[:, 0, 0] if x.categoricals.shape[-1] else torch.zeros(len(rows), dtype=torch.long)
+        device = x.offsets.device
+        rows = x.offsets[..., None] + torch.arange(x.encoder + x.horizon, device=device)
+        segments = torch.arange(len(rows), device=device)
+        hours = x.reals[segments[:, None, None], rows].flatten(0, 1)
+        asset = x.categoricals[:, 0, 0] if x.categoricals.shape[-1] else torch.zeros_like(segments)
         past, ahead = hours[:, : x.encoder], hours[:, x.encoder :, self._known]
         return past, ahead, asset.repeat_interleave(x.offsets.shape[1])
