@@ -112,18 +112,22 @@ def market(config: Config, asked: argparse.Namespace) -> dict[str, object]:
             drawn = [fresh[k] for k in pick.choice(POOL, asked.paths, replace=False)]
             told[now.hour - (first - history) * HOURS] = probability(p, now, drawn, weekday, horizon, level)
     event = unwinds(np.array(path), horizon, level)
-    return _scores(event, {at: share for at, share in told.items() if at < len(event)}, asked, history)
+    return _scores(event, {at: share for at, share in told.items() if at < len(event)}, asked, history, horizon)
 
 
 def _scores(
-    event: npt.NDArray[np.bool_], told: dict[int, Floats], asked: argparse.Namespace, history: int
+    event: npt.NDArray[np.bool_],
+    told: dict[int, Floats],
+    asked: argparse.Namespace,
+    history: int,
+    horizon: int,
 ) -> dict[str, object]:
     at, p = np.array(list(told)), np.array(list(told.values()))
     noise = p * (1 - p) / asked.paths  # a probability by counting is off by so much, squared: taken off again
     loss, usual, begun = np.zeros(asked.folds), np.zeros(asked.folds), np.zeros(asked.folds, int)
     for fold in range(asked.folds):
         begin, end = ((history + day) * HOURS for day in (fold * asked.days, (fold + 1) * asked.days))
-        rate = event[begin - history * HOURS : begin].mean(axis=0)
+        rate = event[begin - history * HOURS : begin - horizon].mean(axis=0)
         own = (at >= begin) & (at < end)
         came = event[at[own]]
         loss[fold] = ((p[own] - came) ** 2 - noise[own]).sum()

@@ -220,17 +220,14 @@ def _with_event_times(config: Config) -> Config:
 
     An event counts only if its date was published EVENTS_KNOWN before it: a forecast made before that did not know it.
     """
-    from oihedge.market.inputs.events import read_events
+    from oihedge.market.inputs.events import named_events
 
-    named, told = config.features.events, read_events(config.calendars)
-    names = told["name"].unique().sort().to_list()
-    if unknown := [name for name in named if name not in names]:
-        raise ConfigError(
-            f"features.events has {unknown[0]!r}, which no calendar in {config.calendars} is named",
-            expected=", ".join(names) or "a calendar",
-        )
-    chosen = told.filter(told["name"].is_in(named) & (told["available_at"] <= told["ts"] - EVENTS_KNOWN))
-    times = tuple(sorted(chosen["ts"].unique().to_list()))
+    told = named_events(config.calendars, config.features.events)
+    known = told.filter(told["available_at"] <= told["ts"] - EVENTS_KNOWN)
+    times = {
+        name: tuple(known.filter(known["name"] == name)["ts"].unique().sort().to_list())
+        for name in config.features.events
+    }
     return config.model_copy(update={"features": config.features.model_copy(update={"event_times": times})})
 
 

@@ -19,12 +19,14 @@ NO_CHAMPION = "no champion"
 class ChampionComparison:
     """Challenger and champion on the same unseen windows: quantile skill of one over the other, and the hours.
 
-    `skill` is scores.skill(challenger's scores, champion's scores) on rows that scores.same_instants left.
+    `skill` is scores.skill(challenger's scores, champion's scores) on rows that scores.same_instants left; `misfit`
+    says why the champion could not be asked, if so.
     """
 
     version: str
     skill: float
     hours: int
+    misfit: str = ""
 
 
 def gates(
@@ -121,6 +123,9 @@ def _champion_gate(champion: ChampionComparison | None, least: int) -> Gate:
         return Gate("beats_champion", 0.0, 0.0, f"{what} > 0", True, NO_CHAMPION)
     detail = f"champion version {champion.version}, {champion.hours} unseen hours"
     gate = _above("beats_champion", champion.skill, 0.0, what, detail)
+    if champion.misfit:
+        detail = f"champion version {champion.version} does not fit these settings: {champion.misfit}"
+        return Gate(gate.name, None, 0.0, gate.rule, False, f"{detail}; retrain with its settings, or roll back")
     if champion.hours < least:
         return Gate(gate.name, gate.value, 0.0, gate.rule, False, f"{detail}, too few to tell: {least} are needed")
     return gate

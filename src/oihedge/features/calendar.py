@@ -13,7 +13,6 @@ from oihedge.features.settings import Features
 
 CALENDAR = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 FUNDING_CLOCK = "hours_to_funding"
-EVENTS = ("hours_to_event", "hours_since_event")
 EVENT_REACH_H = 72.0
 """An event farther away than this is as far as this: models tell its hours apart, not its weeks."""
 
@@ -21,14 +20,19 @@ EVENT_REACH_H = 72.0
 def known_columns(settings: Features) -> tuple[str, ...]:
     """Name the known-future columns; the funding clock is there only where funding is, events where any is named."""
     clock = (FUNDING_CLOCK,) if settings.funding_venues else ()
-    return (*CALENDAR, *clock, *(EVENTS if settings.events else ()))
+    return (*CALENDAR, *clock, *(name for event in settings.events for name in event_columns(event)))
+
+
+def event_columns(event: str) -> tuple[str, str]:
+    """Name an event's columns after it: a model that knows one calendar is not asked with another's."""
+    return f"hours_to_{event}", f"hours_since_{event}"
 
 
 def with_calendar(rows: pl.LazyFrame, settings: Features) -> pl.LazyFrame:
-    """Add the position in the day and in the week as sine and cosine, and the hours to the next funding and event.
+    """Add the position in the day and in the week as sine and cosine, and the hours to the next funding and events.
 
-    `rows` need `ts`; `hours_to_funding` is 1 .. funding_clock_h: at a payment the next one counts. `hours_to_event` and
-    `hours_since_event` are 0 at the instant of an event and EVENT_REACH_H where none is so near.
+    `rows` need `ts`; `hours_to_funding` is 1 .. funding_clock_h: at a payment the next one counts. `hours_to_` and
+    `hours_since_` an event are 0 at its instant and EVENT_REACH_H where none is so near.
     """
     hour = pl.col("ts").dt.hour().cast(pl.Float64)
     day = hour * (2 * math.pi / 24)
@@ -43,13 +47,11 @@ def with_calendar(rows: pl.LazyFrame, settings: Features) -> pl.LazyFrame:
         clock = settings.funding_clock_h
         since_epoch = pl.col("ts").dt.epoch("s") // 3600
         columns.append((clock - since_epoch % clock).cast(pl.Float64).alias(FUNDING_CLOCK))
-    if settings.events:
-        times = np.sort(np.array([at.timestamp() for at in settings.event_times]))
-        seconds = pl.col("ts").dt.epoch("s")
-        columns += [
-            seconds.map_batches(_hours(times, ahead=ahead), return_dtype=pl.Float64).alias(name)
-            for name, ahead in zip(EVENTS, (True, False), strict=True)
-        ]
+    seconds = pl.col("ts").dt.epoch("s")
+    for event in settings.events:
+        times = np.sort(np.array([at.timestamp() for at in settings.event_times.get(event, ())]))
+        for name, ahead in zip(event_columns(event), (True, False), strict=True):
+            columns.append(seconds.map_batches(_hours(times, ahead=ahead), return_dtype=pl.Float64).alias(name))
     return rows.with_columns(columns)
 
 

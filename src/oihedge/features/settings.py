@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from oihedge.core.settings import Count, Instant, Settings
 
@@ -39,7 +39,7 @@ class Features(Settings):
 
     events: tuple[str, ...] = ()
     """Calendars of market.inputs.events whose dates the models know ahead, by name: fomc_decision, us_cpi ..."""
-    event_times: tuple[Instant, ...] = ()
+    event_times: dict[str, tuple[Instant, ...]] = Field(default_factory=dict)
     """Their instants, filled in when settings are loaded, so that the settings' digest tells which dates were known."""
 
     @model_validator(mode="after")

@@ -145,7 +145,7 @@ class LearnedModel:
             # Without degrees of freedom, as in what was written before there were any, the copula is Gaussian.
             freedom = math.inf if drawn.get("freedom") is None else float(drawn["freedom"])
             copula = Copula(load_tensors(tensors[COPULA])["correlation"].numpy(), freedom)
-            return cls(
+            model = cls(
                 network=network,
                 scalers=scalers,
                 scenarios=Scenarios(copula, tuple(drawn["levels"]), drawn["paths"], shape[1], drawn["seed"]),
@@ -166,6 +166,32 @@ class LearnedModel:
             )
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"the stored {kind} lacks a part: {str(error).splitlines()[0]}") from error
+        odd = _odd(model)
+        if odd is not None:
+            raise ModelError(f"the stored {kind} holds an impossible {odd}", do="register the model again")
+        return model
+
+
+def _odd(model: LearnedModel) -> str | None:
+    """Return which number could not have come from a fit, and would make a forecast that is none; None if all could."""
+    drawn, pooled, targets = model.scenarios, model.calibration, model.scalers.targets
+    levels, size = drawn.levels, len(PATH_TARGETS) * model.shape[1]
+    pool = (pooled.intercept, *pooled.slopes, *pooled.centers, model.score.intercept, *model.score.weights)
+    views, inputs = 2, len(model.scalers.columns) + len(model.scalers.assets)
+    possible = {
+        "targets": targets[: len(PATH_TARGETS)] == PATH_TARGETS,
+        "spread": len(model.spread) == len(targets) and all(0 < one < math.inf for one in model.spread),
+        "quantile levels": 0.5 in levels and list(levels) == sorted({*levels}) and levels[0] > 0 and levels[-1] < 1,
+        "degrees of freedom": drawn.copula.freedom > 0,
+        "correlation": drawn.copula.correlation.shape == (size, size),
+        "number of paths": isinstance(drawn.paths, int) and drawn.paths > 0,
+        "calibration": len(pooled.slopes) == len(pooled.centers) == views and all(math.isfinite(one) for one in pool),
+        "score": len(model.score.weights) == inputs,
+        "base rate": 0 <= pooled.base_rate <= 1,
+        "drop": 0 < model.drop < 1,
+        "number of threads": model.threads > 0,
+    }
+    return next((name for name, holds in possible.items() if not holds), None)
 
 
 def _distinct(network: Network) -> dict[str, torch.Tensor]:

@@ -96,7 +96,8 @@ def fit_copula(pits: Floats) -> Copula:
     """
     _, targets, steps = pits.shape
     normal = np.clip(ndtri(np.clip(pits, 1e-4, 1 - 1e-4)), -4, 4)
-    normal = (normal - normal.mean(axis=(0, 2), keepdims=True)) / normal.std(axis=(0, 2), keepdims=True)
+    spread = normal.std(axis=(0, 2), keepdims=True)
+    normal = (normal - normal.mean(axis=(0, 2), keepdims=True)) / np.where(spread > 0, spread, 1.0)
     flat = normal.reshape(len(normal), targets * steps)
     raw = (flat.T @ flat / len(flat)).reshape(targets, steps, targets, steps)
     lag = np.arange(steps)[None, :] - np.arange(steps)[:, None]

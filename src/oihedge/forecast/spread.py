@@ -2,7 +2,7 @@
 
 A network learns how wide its quantiles are from the whole training window; the market of its last weeks may be wilder
 or calmer. One factor per target, which minimises the quantile loss of the calibration block, follows it there. Hours in
-a row share their volatility, so the factor's error is taken from leaving out two days at a time, and only what exceeds
+a row share their volatility, so the factor's error is taken from leaving out days at a time, and only what exceeds
 two such errors is believed: without evidence the factor is 1.
 """
 
@@ -30,7 +30,8 @@ def fit_spread(actual: Floats, quantiles: Floats, levels: Sequence[float], hour:
         levels: their probabilities, 0.5 among them.
         hour: the instants of the forecasts (forecasts,).
     """
-    block = (hour - hour.min()) // BLOCK_H
+    # Twice the horizon: most forecasts of a block then share no hour with those of another.
+    block = (hour - hour.min()) // max(BLOCK_H, 2 * actual.shape[-1])
     return tuple(
         _factor(_losses(actual[:, n], quantiles[:, n], np.asarray(levels, dtype=np.float64), block))
         for n in range(actual.shape[1])

@@ -50,8 +50,10 @@ class CompareReport:
     """What each kind scored: `models` over all folds pooled, `folds` one line a kind and fold.
 
     Columns: quantile_loss (log change per hour), quantile_skill (against climatology), NAME_skill (the same of each
-    further target), coverage_error (mean distance from nominal), worst_coverage (largest one), brier_skill (of p_unwind
-    against each asset's training share), worst_brier_skill (of any fold), distinct_events, fit_s (seconds of all fits).
+    further target, at steps whose realised value lies wholly ahead), coverage_error (mean distance from nominal),
+    worst_coverage (largest one), brier_skill (of p_unwind against each asset's training share), worst_brier_skill (of
+    any fold), distinct_events, joint_coverage_error (of the joint paths' sums over the horizon, the folds' mean
+    coverage; null for kinds that draw none), fit_s (seconds of all fits and forecasts).
     """
 
     as_of: datetime
@@ -143,8 +145,9 @@ def _report(
     paths: dict[str, list[Coverage]], seconds: dict[str, float],
 ) -> CompareReport:  # fmt: skip
     levels = config.forecast.quantiles
-    each = {kind: [score(part, levels) for part in of] for kind, of in parts.items()}
-    pooled = {kind: score(pool(of), levels) for kind, of in parts.items()}
+    ahead = config.features.realised_h
+    each = {kind: [_scored(part, levels, ahead) for part in of] for kind, of in parts.items()}
+    pooled = {kind: _scored(pool(of), levels, ahead) for kind, of in parts.items()}
     models = [
         {
             "model": kind, **_line(config, pooled[kind], pooled[REFERENCE]),
@@ -167,11 +170,17 @@ def _report(
     )  # fmt: skip
 
 
+def _scored(aligned: Aligned, levels: Sequence[float], ahead: int) -> dict[str, Any]:
+    """Score, and add `late`: the losses at steps whose realised values lie wholly ahead of the forecast."""
+    late = Aligned(aligned.paths.filter(pl.col("step") >= ahead), aligned.events)
+    return {**score(aligned, levels), "late": score(late, levels) if late.paths.height else {"losses": {}}}
+
+
 def _line(config: Config, scores: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
     further = config.forecast.targets[len(PATH_TARGETS) :]
     return {
         "quantile_loss": scores["quantile_loss"], "quantile_skill": skill(scores, reference),
-        **{f"{target}_skill": skill(scores, reference, (target,)) for target in further},
+        **{f"{target}_skill": skill(scores["late"], reference["late"], (target,)) for target in further},
         "coverage_error": scores["coverage_error"], "worst_coverage": max(coverage_errors(scores["coverage"])),
         "brier_skill": scores["brier_skill"], "distinct_events": scores["distinct_events"],
     }  # fmt: skip

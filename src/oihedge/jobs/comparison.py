@@ -5,9 +5,12 @@ from __future__ import annotations
 import polars as pl
 
 from oihedge.config import Config
+from oihedge.core.errors import ModelError, SchemaError, one_line
 from oihedge.evaluation.gates import ChampionComparison
-from oihedge.evaluation.scores import align, same_instants, score, skill
+from oihedge.evaluation.grid import require_columns
+from oihedge.evaluation.scores import PATH_TARGETS, align, same_instants, score, skill
 from oihedge.features.labels import unwind_label
+from oihedge.forecast.frames import at_horizon
 from oihedge.forecast.load import load
 from oihedge.jobs.evaluate import Assessment, WithCalendar
 from oihedge.registry.client import Registry
@@ -17,7 +20,8 @@ def against_champion(config: Config, registry: Registry, assessment: Assessment)
     """Score both on the test hours after the champion's own training; None where there is no champion.
 
     The challenger's side are the walk-forward's forecasts, made by models that had not seen those hours either. A
-    champion trained less than the horizon ago leaves no such hour: the gate then refuses, and the champion stays.
+    champion trained less than the horizon ago leaves no such hour: the gate then refuses, and the champion stays. So it
+    does where the champion needs other inputs, or forecasts other quantiles or hours, and says which.
     """
     champion = registry.champion()
     if champion is None:
@@ -28,7 +32,14 @@ def against_champion(config: Config, registry: Registry, assessment: Assessment)
     instants = forecasts["ts"].unique().sort().to_list()
     if not instants:
         return ChampionComparison(champion.version, float("nan"), 0)
-    theirs = WithCalendar(load(registry.model_folder(champion)), config).predict(rows, instants)
+    asked = WithCalendar(load(registry.model_folder(champion)), config)
+    try:
+        theirs = asked.predict(rows, instants)
+        at_horizon(theirs, config.forecast.horizon_h)
+        ours_too = tuple(name for name in forecasts.columns if name.startswith(PATH_TARGETS))
+        require_columns(theirs, ours_too, "the champion's forecasts")
+    except (SchemaError, ModelError) as error:
+        return ChampionComparison(champion.version, float("nan"), 0, one_line(error))
     ours, other = same_instants(forecasts, theirs)
     labels = unwind_label(rows, config.forecast.horizon_h, config.forecast.drop)
     base = dict.fromkeys(config.features.assets, 0.0)

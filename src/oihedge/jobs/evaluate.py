@@ -213,11 +213,17 @@ def _late(config: Config, rows: pl.DataFrame) -> list[str]:
     return [f"{late} of {rows.height} feature rows look back on data that came late: no decision there"] if late else []
 
 
+def _ended(config: Config, as_of: datetime) -> list[str]:
+    """Say which event calendars hold no date ahead: to a model it looks as if none were to come."""
+    over = [name for name in config.features.events if not any(at > as_of for at in config.features.event_times[name])]
+    return [f"calendar {name} has no date after {as_of:%F}: bring it up to date" for name in over]
+
+
 def _report(
     config: Config, as_of: datetime, evaluated: Evaluated, feature_set: FeatureSet, version: int
 ) -> EvaluateReport:
     rates = firing_rates(evaluated.decisions)
-    warnings = [*ill_fitting_signals(rates), *_late(config, feature_set.past)]
+    warnings = [*ill_fitting_signals(rates), *_late(config, feature_set.past), *_ended(config, as_of)]
     return EvaluateReport(
         as_of, config.run.label, config.run.price_label, evaluated.oos_days, config.forecast.model,
         tuple(evaluated.rows()), plain(evaluated.scores), rates, tuple(warnings),

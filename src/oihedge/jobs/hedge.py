@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ import polars as pl
 from oihedge import __version__
 from oihedge.config import Config
 from oihedge.core.clock import HOUR, iso
-from oihedge.core.errors import DataError, ModelError
+from oihedge.core.errors import DataError, ModelError, one_line
 from oihedge.core.hashing import canonical_json, code_version, digest
 from oihedge.core.tables import MARKET_TABLES, UTC_TIME
 from oihedge.core.types import MarketSpec, ModelRef, Position, TierState
@@ -250,7 +251,8 @@ def _forecasts(lake: Lake, config: Config, inputs: Inputs, rows: pl.DataFrame, d
     try:
         model = WithCalendar(load(open_registry(config).model_folder(reference)), config)
         forecasts = at_horizon(model.predict(rows, instants), config.forecast.horizon_h)
-    except (ModelError, DataError):
+    except (ModelError, DataError) as error:
+        logging.getLogger(__name__).warning("the champion cannot forecast: %s", one_line(error))
         unknown = pl.lit(None, pl.Float64)
         return due.select("asset", "ts", p_unwind=unknown, p_unwind_base=unknown)
     return forecasts.select("asset", "ts", "p_unwind", "p_unwind_base")

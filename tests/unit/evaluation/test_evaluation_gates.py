@@ -78,10 +78,18 @@ def test_no_gate_at_all_does_not_pass():
         ({"leakage_failures": math.nan}, "no_leakage"),
         ({"latency_s": math.nan}, "latency"),
         ({"champion": ChampionComparison("3", math.nan, 400)}, "beats_champion"),
+        ({"champion": ChampionComparison("3", math.nan, 0, "rows lack column 'basis'")}, "beats_champion"),
     ],
 )
 def test_one_bad_input_is_refused_by_its_gate_alone(scene, evaluated, change, gate):
     assert refused(judged(scene, evaluated, **change)) == {gate}
+
+
+def test_a_champion_that_does_not_fit_is_named_with_the_reason(scene, evaluated):
+    verdicts = judged(scene, evaluated, champion=ChampionComparison("3", math.nan, 0, "rows lack column 'basis'"))
+    detail = next(gate.detail for gate in verdicts if gate.name == "beats_champion")
+    assert "version 3" in detail
+    assert "lack column 'basis'" in detail
 
 
 def test_a_challenger_better_than_the_champion_passes(scene, evaluated):

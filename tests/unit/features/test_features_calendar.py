@@ -9,7 +9,7 @@ import pytest
 from oihedge.config import EVENTS_KNOWN, MOST_EVENT_HORIZON_H, load
 from oihedge.core.errors import ConfigError
 from oihedge.features.build import columns
-from oihedge.features.calendar import EVENT_REACH_H, EVENTS, with_calendar
+from oihedge.features.calendar import EVENT_REACH_H, event_columns, with_calendar
 from oihedge.features.settings import Features
 
 HOUR = timedelta(hours=1)
@@ -48,26 +48,25 @@ def rows(hours: range, assets: tuple[str, ...] = ("BTC",)) -> pl.LazyFrame:
 
 
 def test_only_dates_published_a_week_before_count(home):
-    told = settings(home).event_times
+    told = settings(home).event_times["own"]
     assert [f"{at:%m-%d %H:%M}" for at in told] == ["03-12 12:30", "03-20 12:30"]
     assert all(at - EVENTS_KNOWN >= datetime(2025, 1, 1, tzinfo=UTC) for at in told), "04 January was known too late"
     both = settings(home, "features.events=[own,other]").event_times
-    assert len(both) == 4
-    assert list(both) == sorted(both)
+    assert {name: len(times) for name, times in both.items()} == {"own": 2, "other": 2}
 
 
 def test_hours_to_and_since_the_nearest_event(home):
     chosen = settings(home)
     found = with_calendar(rows(range(24 * 12)), chosen).collect()
-    told = {row["ts"]: (row["hours_to_event"], row["hours_since_event"]) for row in found.iter_rows(named=True)}
+    told = {row["ts"]: (row["hours_to_own"], row["hours_since_own"]) for row in found.iter_rows(named=True)}
     assert told[AT] == (60.5, EVENT_REACH_H)
     assert told[datetime(2025, 3, 12, 12, tzinfo=UTC)] == (0.5, EVENT_REACH_H)
     assert told[datetime(2025, 3, 12, 13, tzinfo=UTC)] == (EVENT_REACH_H, 0.5)
     assert told[datetime(2025, 3, 16, 13, tzinfo=UTC)] == (EVENT_REACH_H, EVENT_REACH_H), "a week is told by neither"
     assert told[datetime(2025, 3, 17, 12, tzinfo=UTC)] == (72.0, 72.0)
-    exact = chosen.model_copy(update={"event_times": (AT + HOUR,)})
+    exact = chosen.model_copy(update={"event_times": {"own": (AT + HOUR,)}})
     at = with_calendar(rows(range(1, 2)), exact).collect().row(0, named=True)
-    assert (at["hours_to_event"], at["hours_since_event"]) == (0.0, 0.0)
+    assert (at["hours_to_own"], at["hours_since_own"]) == (0.0, 0.0)
 
 
 def test_an_instants_columns_do_not_depend_on_the_rows_around_it(home):
@@ -80,8 +79,12 @@ def test_an_instants_columns_do_not_depend_on_the_rows_around_it(home):
 
 def test_without_events_there_are_no_such_columns(home):
     plain = settings(home, "features.events=[]")
-    assert not set(EVENTS) & {*columns(plain).known, *with_calendar(rows(range(2)), plain).collect().columns}
-    assert columns(settings(home)).known[-2:] == EVENTS
+    assert not set(event_columns("own")) & {
+        *columns(plain).known,
+        *with_calendar(rows(range(2)), plain).collect().columns,
+    }
+    assert columns(settings(home)).known[-2:] == event_columns("own")
+    assert columns(settings(home, "features.events=[other,own]")).known[-4:-2] == event_columns("other")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,7 @@ def test_without_events_there_are_no_such_columns(home):
     [
         (["features.events=[fomc]"], "fomc"),
         (["features.events=[own,own]"], "names one twice"),
-        (["features.events=[]", '+features.event_times=["2025-01-01T00:00:00Z"]'], "features.events"),
+        (["features.events=[]", '+features.event_times={own: ["2025-01-01T00:00:00Z"]}'], "features.events"),
         ([f"forecast.horizon_h={MOST_EVENT_HORIZON_H + 1}", "evaluation.purge_h=200"], "horizon_h"),
     ],
 )
@@ -104,3 +107,10 @@ def test_the_settings_digest_tells_which_dates_were_known(home):
     path.write_text(path.read_text().replace("2025-03-12,", "2025-03-13,"))
     assert load(["features.events=[own]"], home=home).hash != before
     assert load([], home=home).hash == load([], home=Path(home.parent)).hash, "calendars nobody named change nothing"
+
+
+def test_a_calendar_nobody_named_may_be_broken(home):
+    (home / "conf/events/broken.yaml").write_text("name: broken\n")
+    assert settings(home).event_times["own"]
+    with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        settings(home, "features.events=[broken]")

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import math
 
 import numpy as np
 import polars as pl
@@ -62,6 +64,38 @@ def test_a_damaged_file_is_refused_by_name(saved, name, damage):
 )
 def test_a_manifest_that_vouches_for_nothing_is_refused(saved, manifest, words):
     (saved / "manifest.json").write_text(manifest)
+    with pytest.raises(ModelError, match=words):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "words"),
+    [
+        (("spread",), [1.0], "spread"),
+        (("spread",), [1.0, -1.0], "spread"),
+        (("spread",), [1.0, math.nan], "spread"),
+        (("scenarios", "freedom"), -3.0, "degrees of freedom"),
+        (("scenarios", "paths"), -1, "number of paths"),
+        (("scenarios", "paths"), "x", "number of paths"),
+        (("scenarios", "levels"), [0.1, 0.4, 0.9], "quantile levels"),
+        (("calibration", "slopes"), [0.5], "calibration"),
+        (("calibration", "intercept"), math.nan, "calibration"),
+        (("calibration", "base_rate"), 7.0, "base rate"),
+        (("score", "weights"), [0.0], "score"),
+        (("scalers", "targets"), ["log_oi", "log_return"], "targets"),
+    ],
+)
+def test_numbers_that_no_fit_gives_are_refused_when_a_model_is_loaded(saved, keys, value, words):
+    description = json.loads((saved / "model.json").read_text())
+    part = description
+    for key in keys[:-1]:
+        part = part[key]
+    assert keys[-1] in part
+    part[keys[-1]] = value
+    (saved / "model.json").write_text(json.dumps(description))
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest["sha256"]["model.json"] = hashlib.sha256((saved / "model.json").read_bytes()).hexdigest()
+    (saved / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ModelError, match=words):
         load(saved)
 

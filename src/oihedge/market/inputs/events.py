@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -46,7 +47,8 @@ class Calendar(Settings):
     zone: str
     dates: dict[int, tuple[date, ...]] = Field(default_factory=dict)
     """Year: its dates; known from the start of their year, unless `known` says when they were published. One that is
-    added once the series is in the lake is known from then on, see `as_seen`."""
+    added once the series is in the lake is known from then on, see `as_seen`; models that read calendars ahead
+    (features.events) have no lake to ask, so what was set within its year belongs under `moved`, with its day."""
     known: dict[int, Published] = Field(default_factory=dict)
     moved: tuple[Dated, ...] = ()
     """Dates that were set later."""
@@ -127,6 +129,35 @@ def read_events(folder: Path) -> pl.DataFrame:
     if twice := frame.height - frame.n_unique(EVENTS.key):
         raise ConfigError(f"event calendars in {folder} name {twice} events twice", do="one file a series")
     return frame
+
+
+def named_events(folder: Path, names: Sequence[str]) -> pl.DataFrame:
+    """Read the calendars called `names` in `folder`; what others there hold, or lack, does not matter.
+
+    Returns:
+        As `read_events`.
+
+    Raises:
+        ConfigError: for a name that no calendar has, or one that cannot be read.
+    """
+    found: dict[str, Calendar] = {}
+    broken: list[ConfigError] = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            calendar = _calendar(path)
+        except ConfigError as error:
+            broken.append(error)
+        else:
+            found[calendar.name] = calendar
+    for name in names:
+        if name not in found:
+            raise ConfigError(
+                f"no event calendar in {folder} is named {name!r}",
+                expected=", ".join(sorted(found)) or "a calendar",
+                got="; ".join(str(error) for error in broken),
+            )
+    rows = [row for name in names for row in found[name].rows()]
+    return pl.DataFrame(rows, schema={**EVENTS.columns, "available_at": UTC_TIME, ASSUMED: pl.Boolean()})
 
 
 def as_seen(told: pl.DataFrame, held: pl.DataFrame, now: datetime) -> pl.DataFrame:
