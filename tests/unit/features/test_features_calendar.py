@@ -1,5 +1,6 @@
 """Known-future columns: the same for an instant wherever the rows come from, and only of dates published in time."""
 
+import functools
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,14 +30,19 @@ moved:
 """
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return own_home(tmp_path_factory.mktemp("home"))
+
+
+def own_home(tmp_path: Path) -> Path:
     (tmp_path / "conf/events").mkdir(parents=True)
     (tmp_path / "conf/events/own.yaml").write_text(CALENDAR.format(name="own"))
     (tmp_path / "conf/events/other.yaml").write_text(CALENDAR.format(name="other").replace("12:30", "06:00"))
     return tmp_path
 
 
+@functools.cache
 def settings(home: Path, *overrides: str) -> Features:
     return load(["features.events=[own]", *overrides], home=home).features
 
@@ -101,7 +107,8 @@ def test_what_cannot_be_known_is_refused(home, overrides, said):
         settings(home, *overrides)
 
 
-def test_the_settings_digest_tells_which_dates_were_known(home):
+def test_the_settings_digest_tells_which_dates_were_known(tmp_path):
+    home = own_home(tmp_path)
     before = load(["features.events=[own]"], home=home).hash
     path = home / "conf/events/own.yaml"
     path.write_text(path.read_text().replace("2025-03-12,", "2025-03-13,"))
@@ -109,7 +116,8 @@ def test_the_settings_digest_tells_which_dates_were_known(home):
     assert load([], home=home).hash == load([], home=Path(home.parent)).hash, "calendars nobody named change nothing"
 
 
-def test_a_calendar_nobody_named_may_be_broken(home):
+def test_a_calendar_nobody_named_may_be_broken(tmp_path):
+    home = own_home(tmp_path)
     (home / "conf/events/broken.yaml").write_text("name: broken\n")
     assert settings(home).event_times["own"]
     with pytest.raises(ConfigError, match=r"broken\.yaml"):

@@ -93,6 +93,17 @@ def stock(model: SharedTft, x, dtype=torch.float32):
     return torch.stack([one.detach() for one in said], 1), loss.detach(), gradients(theirs)
 
 
+def nudged(batch, seed):
+    """Return the batch with its inputs off by about their last bit."""
+    x, target = batch
+    draw = torch.Generator().manual_seed(seed)
+    last_bit = {
+        name: x[name] * (1 + torch.randn(x[name].shape, generator=draw) * 2**-23)
+        for name in ("encoder_cont", "decoder_cont")
+    }
+    return {**x, **last_bit}, target
+
+
 def gradients(model):
     return {name: one.grad.detach().clone() for name, one in model.named_parameters() if one.grad is not None}
 
@@ -158,7 +169,9 @@ def same_as_stock(inputs, shape, compiled, seed, workers):
     assert as_near(mine, theirs, truth), "forecasts"
     assert as_near(loss, their_loss, true_loss), "loss"
     assert set(mine_gradients) == set(their_gradients)
-    worst = max(float((their_gradients[n].double() - true_gradients[n]).abs().max()) for n in their_gradients)
+    # A norm over two numbers that hardly differ multiplies any rounding; inputs off by their last bit tell how much.
+    rounded = [their_gradients, *(stock(model, nudged(batch, n))[2] for n in range(3))]
+    worst = max(float((one[n].double() - true_gradients[n]).abs().max()) for one in rounded for n in one)
     for name, gradient in mine_gradients.items():
         assert (gradient.double() - true_gradients[name]).abs().max() <= 8 * worst + 1e-6, name
 
@@ -274,7 +287,7 @@ def test_a_batch_gives_the_same_whatever_is_called_before_and_however_often():
     assert losses[0] != float(parallel_loss(fold(model), batch, [1, 3], compiled=True).detach())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 7), st.integers(0, 5))
 def test_a_deck_deals_every_window_and_none_that_is_not_there(lengths, windows, stride, seed):
     shape = (4, 2)

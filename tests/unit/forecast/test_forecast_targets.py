@@ -18,7 +18,9 @@ TARGETS = ("log_return", "log_oi", "realised_downside", "hedge_ratio")
 LEVELS = (0.1, 0.5, 0.9)
 HORIZON = 72
 FOUR = {"targets": TARGETS, "horizon_h": HORIZON, "calibration_stride_h": 4}
-KINDS = ("tft", "lstm", "linear", "climatology", "persistence")
+TFT = pytest.param("tft", marks=pytest.mark.long)
+"""Its fit at 72 hours takes as long as all the others' together."""
+KINDS = (TFT, "lstm", "linear", "climatology", "persistence")
 RATIO = {"BTC": 0.98, "ETH": 0.7}
 
 
@@ -72,7 +74,7 @@ def test_four_targets_are_forecast_72_hours_ahead(told, long_market, at, kind):
         assert (np.diff(values, axis=1) >= 0).all()
 
 
-@pytest.mark.parametrize("kind", ["tft", "linear", "climatology", "persistence"])
+@pytest.mark.parametrize("kind", [TFT, "linear", "climatology", "persistence"])
 def test_a_level_is_forecast_about_its_own_assets_mean(told, long_market, at, kind):
     forecast = told(kind).predict(long_market, at)
     for asset, level in RATIO.items():
@@ -115,6 +117,7 @@ def test_a_fit_reads_no_target_after_its_calibration(told, long_market, at, span
     assert again.predict(long_market, at).equals(told(kind).predict(long_market, at))
 
 
+@pytest.mark.long
 def test_the_network_can_be_asked_what_it_looks_at(told, long_market, span):
     found = interpret(told("tft"), long_market, after=span["calibration_end"] - HOUR * 8)
     assert set(TARGETS) < set(found.encoder)
