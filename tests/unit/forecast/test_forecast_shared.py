@@ -164,20 +164,19 @@ def same_as_stock(inputs, shape, compiled, seed, workers):
     model = network(data, seed, **shape)
     batch, first = everything(data)
     truth, true_loss, true_gradients = stock(model, batch, torch.float64)
-    theirs, their_loss, their_gradients = stock(model, batch)
-    mine, loss, mine_gradients = ours(model, data, first, compiled=compiled, workers=workers)
-    assert as_near(mine, theirs, truth), "forecasts"
-    assert as_near(loss, their_loss, true_loss), "loss"
-    assert set(mine_gradients) == set(their_gradients)
     # A norm over two numbers that hardly differ multiplies any rounding; inputs off by their last bit tell how much.
-    rounded = [their_gradients, *(stock(model, nudged(batch, n))[2] for n in range(3))]
-    worst = max(float((one[n].double() - true_gradients[n]).abs().max()) for one in rounded for n in one)
+    rounded = [stock(model, batch), *(stock(model, nudged(batch, n)) for n in range(3))]
+    mine, loss, mine_gradients = ours(model, data, first, compiled=compiled, workers=workers)
+    assert as_near(mine, [said for said, _, _ in rounded], truth), "forecasts"
+    assert as_near(loss, [said for _, said, _ in rounded], true_loss), "loss"
+    assert set(mine_gradients) == set(true_gradients)
+    worst = max(float((one[n].double() - true_gradients[n]).abs().max()) for _, _, one in rounded for n in one)
     for name, gradient in mine_gradients.items():
         assert (gradient.double() - true_gradients[name]).abs().max() <= 8 * worst + 1e-6, name
 
 
 ANYTHING = (INPUTS, SHAPES, st.booleans(), st.integers(0, 3), st.sampled_from([1, 2]))
-BRIEF = {"deadline": None, "phases": [Phase.explicit, Phase.generate]}
+BRIEF = {"deadline": None, "derandomize": True, "phases": [Phase.explicit, Phase.generate]}
 
 
 @settings(max_examples=5, **BRIEF)
@@ -193,9 +192,9 @@ def test_forecasts_and_gradients_are_the_stock_networks_sixty_times(inputs, shap
     same_as_stock(inputs, shape, compiled, seed, workers)
 
 
-def as_near(mine, theirs, truth) -> bool:
+def as_near(mine, rounded, truth) -> bool:
     """Whether we are as near to the float64 result as stock float32 is, give or take its own rounding."""
-    error = (theirs.double() - truth).abs().max()
+    error = max((theirs.double() - truth).abs().max() for theirs in rounded)
     return bool((mine.double() - truth).abs().max() <= 8 * error + 1e-6)
 
 
