@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from oihedge.evaluation.grid import Floats
 from oihedge.evaluation.scores import PATH_TARGETS
 
-Floats = npt.NDArray[np.float64]
 LEVELS = (0.5, 0.8, 0.96)
 """Central shares of the paths that are looked at."""
 

@@ -53,6 +53,10 @@ def rows(hours: range, assets: tuple[str, ...] = ("BTC",)) -> pl.LazyFrame:
     return frame.with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC"))).lazy()
 
 
+def test_what_must_be_known_before_an_event_covers_reach_and_horizon():
+    assert timedelta(hours=EVENT_REACH_H + MOST_EVENT_HORIZON_H) == EVENTS_KNOWN
+
+
 def test_only_dates_published_a_week_before_count(home):
     told = settings(home).event_times["own"]
     assert [f"{at:%m-%d %H:%M}" for at in told] == ["03-12 12:30", "03-20 12:30"]
