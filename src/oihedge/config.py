@@ -20,11 +20,12 @@ from pydantic import AfterValidator, ValidationError, model_validator
 
 from oihedge.core.clock import iso
 from oihedge.core.errors import ConfigError
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.core.hashing import digest
 from oihedge.core.settings import Count, Instant, Settings
 from oihedge.evaluation.settings import Evaluation
 from oihedge.features.settings import Features
-from oihedge.forecast.settings import PATH_TARGETS, Forecast
+from oihedge.forecast.settings import Forecast
 from oihedge.hedge.settings import Hedge
 from oihedge.lake.settings import Lake
 from oihedge.market.settings import Market

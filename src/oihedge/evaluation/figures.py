@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from oihedge.core.forecasts import PATH_TARGETS, quantile_column
 from oihedge.core.types import Gate
 from oihedge.evaluation.figure_style import (
     BLUE,
@@ -29,7 +30,7 @@ from oihedge.evaluation.figure_style import (
 )
 from oihedge.evaluation.gates import NO_CHAMPION
 from oihedge.evaluation.grid import Floats
-from oihedge.evaluation.scores import PATH_TARGETS, quantile_column, targets_of
+from oihedge.evaluation.scores import targets_of
 from oihedge.evaluation.strategies import POLICY
 from oihedge.evaluation.walk_forward import Evaluated
 

@@ -8,8 +8,8 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.evaluation.grid import Floats
-from oihedge.evaluation.scores import PATH_TARGETS
 
 LEVELS = (0.5, 0.8, 0.96)
 """Central shares of the paths that are looked at."""

@@ -17,10 +17,9 @@ import polars as pl
 
 from oihedge.core.clock import HOUR
 from oihedge.core.errors import DataError
+from oihedge.core.forecasts import PATH_TARGETS, quantile_column
 from oihedge.evaluation.grid import require_columns
 
-PATH_TARGETS = ("log_return", "log_oi")
-"""What gates judge forecasts by, whatever else they forecast: the targets that paths and p_unwind are made of."""
 KEYS = ("asset", "ts", "step")
 RELIABILITY_BINS = 10
 
@@ -35,11 +34,6 @@ class Aligned:
 
     paths: pl.DataFrame
     events: pl.DataFrame
-
-
-def quantile_column(target: str, level: float) -> str:
-    """Return the forecast column of one target and quantile level."""
-    return f"{target}_q{100 * level:02.0f}"
 
 
 def targets_of(forecasts: pl.DataFrame) -> tuple[str, ...]:

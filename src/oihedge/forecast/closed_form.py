@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 
 from oihedge.core.errors import ModelError
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.forecast.artifact import write_artifact
 from oihedge.forecast.blocks import Blocks
 from oihedge.forecast.frames import forecast_frame, wanted_rows
 from oihedge.forecast.panel import Floats, Ints, Mask, Roles, build_panel
-from oihedge.forecast.settings import PATH_TARGETS, Forecast
+from oihedge.forecast.settings import Forecast
 from oihedge.forecast.unwind import unwind_labels
 
 ROWS_BEYOND = 5

@@ -10,6 +10,7 @@ import polars as pl
 
 from oihedge.core.clock import iso
 from oihedge.core.errors import DataError, ModelError
+from oihedge.core.forecasts import quantile_column
 from oihedge.core.tables import UTC_TIME
 from oihedge.forecast.panel import Floats, Ints, Panel, hour_of
 
@@ -18,7 +19,7 @@ _HOUR_US = 3_600_000_000
 
 def quantile_columns(targets: Sequence[str], levels: Sequence[float]) -> list[str]:
     """Return the columns of a forecast's quantiles: log_return_q02 ..., then log_oi_q02 ..."""
-    return [f"{target}_q{100 * level:02.0f}" for target in targets for level in levels]
+    return [quantile_column(target, level) for target in targets for level in levels]
 
 
 def wanted_rows(panel: Panel, known: Sequence[str], shape: tuple[int, int], at: Sequence[datetime] | None) -> Ints:

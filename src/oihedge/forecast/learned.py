@@ -17,6 +17,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from oihedge.core.errors import ModelError
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.forecast.artifact import write_artifact
 from oihedge.forecast.calibration import Calibration, EventScore, logit
 from oihedge.forecast.frames import forecast_frame, wanted_rows
@@ -26,7 +27,6 @@ from oihedge.forecast.panel import Floats, Ints, Panel, build_panel
 from oihedge.forecast.scaling import Scalers
 from oihedge.forecast.scenarios import Copula, JointPaths, Scenarios
 from oihedge.forecast.segments import Rows
-from oihedge.forecast.settings import PATH_TARGETS
 from oihedge.forecast.spread import widened
 from oihedge.forecast.windows import first_rows
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from oihedge.core.errors import DataError, ModelError, is_out_of_memory, one_line
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.core.protocols import EpochReporter, FittedModel
 from oihedge.forecast.blocks import Blocks
 from oihedge.forecast.calibration import Calibration, EventScore, fit_calibration, fit_event_score
@@ -23,7 +24,7 @@ from oihedge.forecast.panel import Floats, Ints, Mask, Roles
 from oihedge.forecast.scaling import Scalers, fit_scalers
 from oihedge.forecast.scenarios import Copula, Scenarios, fit_copula, probability_transform
 from oihedge.forecast.segments import Cover, Rows, evenly
-from oihedge.forecast.settings import PATH_TARGETS, Forecast
+from oihedge.forecast.settings import Forecast
 from oihedge.forecast.spread import fit_spread, widened
 from oihedge.forecast.training import accelerator, train
 from oihedge.forecast.unwind import unwind_labels

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.forecast.blocks import Blocks
 from oihedge.forecast.closed_form import ClosedForm, fit_cells
 from oihedge.forecast.panel import Roles
-from oihedge.forecast.settings import PATH_TARGETS, Forecast
+from oihedge.forecast.settings import Forecast
 
 
 def fit(blocks: Blocks, roles: Roles, settings: Forecast) -> ClosedForm:

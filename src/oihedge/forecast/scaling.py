@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from oihedge.core.errors import DataError
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.forecast.panel import Floats, Ints, Mask, Panel
-from oihedge.forecast.settings import PATH_TARGETS
 
 CLIP = 8.0
 """Scaled inputs are cut at this many standard deviations: crypto features are heavy-tailed."""

@@ -6,11 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from oihedge.core.forecasts import PATH_TARGETS, quantile_column
 from oihedge.core.settings import Count, Positive, Settings, Share
 from oihedge.forecast.kinds import known_kind
-
-PATH_TARGETS = ("log_return", "log_oi")
-"""The targets that scenario paths and p_unwind are made of; the first of every model's."""
 
 
 class Forecast(Settings):
@@ -80,6 +78,6 @@ class Forecast(Settings):
         q = self.quantiles
         if list(q) != sorted(set(q)) or 0.5 not in q or not all(0 < level < 1 for level in q):
             raise ValueError("quantiles must rise strictly inside (0, 1) and contain 0.5")
-        if len(q) < 3 or len({f"{100 * level:02.0f}" for level in q}) < len(q):
+        if len(q) < 3 or len({quantile_column("", level) for level in q}) < len(q):
             raise ValueError("quantiles must be at least three and differ in whole percents, which name their columns")
         return self

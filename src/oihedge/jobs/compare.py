@@ -14,13 +14,13 @@ import polars as pl
 from oihedge.config import Config
 from oihedge.core.clock import HOUR, iso
 from oihedge.core.errors import ConfigError
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.core.protocols import Progress, silent
 from oihedge.evaluation.folds import Fold
 from oihedge.evaluation.joint import joint_coverage, joint_coverage_error, outcomes
 from oihedge.evaluation.metrics import plain
 from oihedge.evaluation.scores import (
     KEYS,
-    PATH_TARGETS,
     Aligned,
     align,
     base_rates,

@@ -6,9 +6,10 @@ import polars as pl
 
 from oihedge.config import Config
 from oihedge.core.errors import ModelError, SchemaError, one_line
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.evaluation.gates import ChampionComparison
 from oihedge.evaluation.grid import require_columns
-from oihedge.evaluation.scores import PATH_TARGETS, align, same_instants, score, skill
+from oihedge.evaluation.scores import align, same_instants, score, skill
 from oihedge.features.labels import unwind_label
 from oihedge.forecast.frames import at_horizon
 from oihedge.forecast.load import load
