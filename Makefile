@@ -50,7 +50,7 @@ real: ## Retrain and evaluate on recorded market data (REALDATA=folder)
 
 .PHONY: test
 test: venv ## The tests, with coverage
-	@$(RUN)/python -m pytest -m "not long" -n $(WORKERS) --maxprocesses 4 --dist loadscope --cov --cov-report=term $(ARGS)
+	@$(RUN)/python -m pytest -m "not long" -n $(WORKERS) --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 .PHONY: test-long
 test-long: venv ## The long tests: browser, processes killed half-way, then thousands of random payloads

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from oihedge.config import Config, load
+from oihedge.forecast.unwind import barrier, lowest
 from oihedge.simulator.dynamics import State, decaying, season, step, walk
 from oihedge.simulator.noise import HOURS, DayNoise, draw
 from oihedge.simulator.parameters import Parameters
@@ -87,8 +88,7 @@ def probability(
 
 def unwinds(path: Floats, horizon: int, level: float) -> npt.NDArray[np.bool_]:
     """Tell per hour and asset of `path` (hours, assets) whether it falls through `level` within the horizon."""
-    ahead = np.stack([path[k : len(path) - horizon + k] for k in range(1, horizon + 1)])
-    return np.asarray(ahead.min(axis=0) - path[: len(path) - horizon] <= level)
+    return np.asarray(lowest(np.lib.stride_tricks.sliding_window_view(np.diff(path, axis=0), horizon, axis=0)) <= level)
 
 
 def market(config: Config, asked: argparse.Namespace) -> dict[str, object]:
@@ -100,7 +100,7 @@ def market(config: Config, asked: argparse.Namespace) -> dict[str, object]:
     per = -(-horizon // HOURS)
     fresh = [[draw(other, path * per + day) for day in range(per)] for path in range(POOL)]
     pick = np.random.default_rng(simulator.seed)
-    level, last = float(np.log1p(-config.forecast.drop)), (config.run.as_of - simulator.origin) // DAY
+    level, last = barrier(config.forecast.drop), (config.run.as_of - simulator.origin) // DAY
     first = last - asked.folds * asked.days
     history = config.forecast.train_days + config.forecast.calibration_days
     path, told = [], {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -34,12 +35,15 @@ from oihedge.jobs.opening import open_lake, open_registry
 from oihedge.lake.storage import Layer
 
 AS_OF = datetime(2025, 7, 1, 0, 5, tzinfo=UTC)
+BEFORE = AS_OF - timedelta(days=5)
+"""A champion of then leaves hours that it has not seen."""
 SMALL = [
-    "forecast=persistence", "run.history_days=75", "run.as_of='2025-07-01T00:05:00Z'", "forecast.train_days=14",
-    "forecast.calibration_days=7", "evaluation.test_days=4", "features.rank_window_h=168",
+    "forecast=persistence", "run.history_days=50", "run.as_of='2025-07-01T00:05:00Z'", "forecast.train_days=14",
+    "forecast.calibration_days=4", "evaluation.test_days=4", "features.rank_window_h=168",
     "forecast.min_train_rows=200",
 ]  # fmt: skip
 Settings = Callable[..., Config]
+Promoted = Callable[..., tuple[tuple[str, ...], promote.PromoteReport]]
 LAYERS: tuple[Layer, ...] = ("raw", "validated")
 
 
@@ -65,11 +69,31 @@ def versions(config: Config) -> dict[str, int | None]:
     return {f"{layer}/{spec.name}": lake.version(layer, spec.name) for layer in LAYERS for spec in MARKET_TABLES}
 
 
-def held(home: Path, made: retrain.RetrainReport, *, champion: str) -> None:
-    """Write that every gate held: persistence itself cannot pass, and what is tested is what follows when one does."""
+def held(home: Path, made: retrain.RetrainReport, *, champion: str, but: str = "") -> None:
+    """Write that every gate held: persistence itself cannot pass, and what is tested is what follows when one does.
+
+    The verdict of the gate `but` stays as it is.
+    """
     (stored,) = (home / "mlruns").rglob(f"{made.run_id}/**/gates.json")
-    gates = [{**gate, "value": 1.0, "passed": True} for gate in made.gates]
-    stored.write_text(json.dumps({"passed": True, "champion": champion, "gates": gates}))
+    gates = [gate if gate["name"] == but else {**gate, "value": 1.0, "passed": True} for gate in made.gates]
+    stored.write_text(json.dumps({"passed": all(g["passed"] for g in gates), "champion": champion, "gates": gates}))
+
+
+@pytest.fixture(scope="module")
+def in_service(home: Path) -> Promoted:
+    """Return what names a registry whose champion was trained with further settings, made once, and its promotion."""
+
+    @functools.cache
+    def made(*further: str) -> tuple[tuple[str, ...], promote.PromoteReport]:
+        name = f"live{len(further)}"
+        named = (f"registry.experiment={name}", f"registry.model_name={name}")
+        config = load([*SMALL, *named, *further], home=home)
+        held(home, retrain.run(config, as_of=BEFORE), champion="")
+        told = promote.run(config, as_of=BEFORE)
+        assert promote.run(config, as_of=BEFORE).promoted
+        return named, told
+
+    return made
 
 
 def with_positions(config: Config, path: Path) -> Config:
@@ -203,24 +227,21 @@ def test_the_kill_switch_halts(settings: Settings) -> None:
 
 
 def test_a_model_whose_gates_all_held_goes_live_decides_expires_and_is_rolled_back(
-    settings: Settings, home: Path
+    settings: Settings, in_service: Promoted
 ) -> None:
-    config = settings("registry.experiment=live", "registry.model_name=live")
-    made = retrain.run(config, as_of=AS_OF)
-    held(home, made, champion="")
-    told = promote.run(config, as_of=AS_OF)
-    assert (told.promoted, told.champion, told.reason) == (True, made.version, "every gate held")
-    assert promote.run(config, as_of=AS_OF).promoted
-    assert [row["verdict"] for row in open_registry(config).ledger()] == ["promoted"]
+    named, told = in_service()
+    config = settings(*named)
+    assert (told.promoted, told.champion, told.reason) == (True, "1", "every gate held")
+    assert [row["verdict"] for row in open_registry(config).ledger()].count("promoted") == 1
     decided = hedge.run(config, as_of=AS_OF).decision
-    assert decided["model"]["version"] == made.version
+    assert decided["model"]["version"] == "1"
     assert decided["hedges"][0]["p_unwind"] is not None
     assert "no_champion" not in decided["reasons"]
     kept = open_lake(config).rows("derived", "forecasts").collect().sort("asset")
-    assert kept["model"].unique().to_list() == [f"live/{made.version}"]
+    assert kept["model"].unique().to_list() == ["live0/1"]
     assert kept["p_unwind"].round(6).to_list() == [one["p_unwind"] for one in decided["hedges"]]
     assert replay.run(config, decided["decision_id"]).same
-    late = settings("registry.experiment=live", "registry.model_name=live", "hedge.max_data_age=P20D")
+    late = settings(*named, "hedge.max_data_age=P20D")
     assert "model_expired" in hedge.run(late, as_of=AS_OF + timedelta(days=8)).decision["reasons"]
     with pytest.raises(ModelError):
         rollback.run(config, as_of=AS_OF, reason="no champion was there before")
@@ -241,30 +262,63 @@ def test_a_version_that_was_rolled_back_does_not_come_back_by_itself(settings: S
     assert (again.promoted, again.champion, again.reason) == (False, "1", "was rolled back: retrain")
 
 
-def test_a_champion_alias_moved_by_hand_is_no_champion(settings: Settings) -> None:
-    config = settings("registry.experiment=forged", "registry.model_name=forged")
-    retrain.run(config, as_of=AS_OF)
+TWO_ASSETS = ("features.assets=[BTC,ETH]", "hedge.portfolio.holdings=[{asset:BTC,qty:12.5},{asset:ETH,qty:150.0}]")
+MISFITS = {
+    "quantiles": ((), "forecast.quantiles=[0.02,0.1,0.4,0.5,0.9,0.98]", "lack column 'log_return_q40'"),
+    "horizon": ((), "forecast.horizon_h=12", "the model was trained for another horizon"),
+    "inputs": ((), "features.funding_venues=[]", "feature rows lack column 'hours_to_funding'"),
+    "assets": (TWO_ASSETS, "forecast.seed=8", "asset 'NEAR' was not in the training rows"),
+}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "why"),
+    [pytest.param(*case, id=name, marks=[pytest.mark.long] * (name != "quantiles")) for name, case in MISFITS.items()],
+)
+def test_a_champion_that_does_not_fit_the_settings_stays_and_the_gate_says_why(
+    settings: Settings, home: Path, in_service: Promoted, then: tuple[str, ...], now: str, why: str
+) -> None:
+    named, _ = in_service(*then)
+    config = settings(*named, now)
     registry = open_registry(config)
+    champion = registry.champion()
+    made = retrain.run(config, as_of=AS_OF)
+    (gate,) = [gate for gate in made.gates if gate["name"] == "beats_champion"]
+    assert (gate["value"], gate["passed"]) == (None, False)
+    assert "champion version 1 does not fit these settings" in gate["detail"]
+    assert why in gate["detail"]
+    held(home, made, champion="1", but="beats_champion")
+    told = promote.run(config, as_of=AS_OF)
+    assert (told.promoted, told.champion, told.reason) == (False, "1", "refused by beats_champion")
+    assert registry.champion() == champion
+    assert registry.ledger()[-1]["verdict"] == "refused"
+
+
+def test_a_champion_alias_moved_by_hand_is_no_champion(settings: Settings) -> None:
+    registry = open_registry(settings())
     challenger = registry.challenger()
     assert challenger is not None
     registry.set_alias("champion", challenger)
     assert registry.champion() is None
 
 
-def test_model_files_that_were_changed_hold_the_hedge(settings: Settings, home: Path) -> None:
-    config = settings("registry.experiment=torn", "registry.model_name=torn")
-    held(home, retrain.run(config, as_of=AS_OF), champion="")
-    promote.run(config, as_of=AS_OF)
+def test_model_files_that_were_changed_hold_the_hedge(settings: Settings, in_service: Promoted) -> None:
+    named, _ = in_service()
+    config = settings(*named, "hedge.baseline=0.25")  # a decision of its own: one that is stored is not made again
     registry = open_registry(config)
     champion = registry.champion()
     assert champion is not None
     manifest = registry.model_folder(champion) / "manifest.json"
-    manifest.write_text(manifest.read_text() + " ")
-    with pytest.raises(ModelError, match=r"manifest\.json of version 1 is not the one that was registered"):
-        registry.model_folder(champion)
-    made = hedge.run(config, as_of=AS_OF).decision
-    assert made["status"] == "hold"
-    assert any(reason.startswith("forecast_nan") for reason in made["reasons"])
+    whole = manifest.read_text()
+    try:
+        manifest.write_text(whole + " ")
+        with pytest.raises(ModelError, match=r"manifest\.json of version 1 is not the one that was registered"):
+            registry.model_folder(champion)
+        made = hedge.run(config, as_of=AS_OF).decision
+        assert made["status"] == "hold"
+        assert any(reason.startswith("forecast_nan") for reason in made["reasons"])
+    finally:
+        manifest.write_text(whole)
 
 
 def test_the_report_is_one_file_that_names_the_simulated_market(settings: Settings) -> None:

@@ -126,6 +126,24 @@ def test_bad_input_fails_the_run_with_its_reason_and_touches_nothing_else(
 
 
 @pytest.mark.long
+def test_a_feed_that_froze_is_told_of_every_fit_whose_calibration_it_spoils(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def frozen(*given: Any, **named: Any) -> FeatureSet:
+        made = built(*given, **named)
+        still = pl.when(pl.col("ts") > AS_OF - timedelta(days=11)).then(0.0).otherwise("log_oi")
+        return replace(made, past=made.past.with_columns(log_oi=still))
+
+    names = ["registry.experiment=frozen", "registry.model_name=frozen"]
+    config = load([*SMALL, *names, "forecast=linear", "forecast.calibration_days=6"], home=home)
+    for job in (retrain, evaluate):
+        monkeypatch.setattr(job, "features", frozen)
+    line = "spread of log_oi is 0.50, the edge of what is tried"
+    told = [one for one in retrain.run(config, as_of=AS_OF).warnings if line in one]
+    assert [one.partition("spread")[0] for one in told] == ["fold 3: ", ""]
+
+
+@pytest.mark.long
 def test_a_model_that_is_stored_otherwise_than_trained_fails_the_run(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +180,7 @@ def test_a_retrain_that_ends_well_leaves_all_that_tells_how_it_came_about(home: 
     names = "environment.txt evaluation.json fit.json gates.json interpretation.json"
     assert files == {"figures", *names.split()}
     drawn = {file.path for file in client.list_artifacts(made.run_id, "figures")}
-    figures = "attention fan gates importance loss ratio reliability strategies"
+    figures = "attention fan gates importance loss ratio reliability return_given_oi strategies"
     assert drawn == {f"figures/{name}.png" for name in figures.split()}
     assert run.data.params["forecast.encoder_h"] == "6"
     assert run.data.tags["code_version"].startswith("0.")

@@ -30,6 +30,7 @@ from oihedge.evaluation.figure_style import (
 )
 from oihedge.evaluation.gates import NO_CHAMPION
 from oihedge.evaluation.grid import Floats
+from oihedge.evaluation.joint import ReturnGivenOi
 from oihedge.evaluation.scores import targets_of
 from oihedge.evaluation.strategies import POLICY
 from oihedge.evaluation.walk_forward import Evaluated
@@ -96,7 +97,7 @@ def quantile_fan(
 ) -> Figure:
     """Draw what was forecast and what came at the hour of highest p_unwind of each unseen window."""
     own = evaluated.forecasts.filter(pl.col("asset") == asset)
-    chosen = [_loudest(own.filter(pl.col("fold") == fold.index)) for fold in evaluated.folds]
+    chosen = [loudest(own.filter(pl.col("fold") == fold.index)) for fold in evaluated.folds]
     targets = targets_of(own)
     figure, panels = canvas(len(targets), len(chosen), size=(10, 1 + 2.3 * len(targets)), sharey="row", sharex=True)
     outcome = features.filter(pl.col("asset") == asset).sort("ts")
@@ -115,6 +116,36 @@ def quantile_fan(
                 axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 3, 6, 10], integer=True))
     panels[0][-1].legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
     title(figure, f"Forecast quantiles on unseen windows: {asset}", label, "each fold's hour of highest p_unwind")
+    return figure
+
+
+def return_given_oi(drawn: Floats, came: Floats, given: ReturnGivenOi, label: str, note: str) -> Figure:
+    """Draw where one forecast's paths end, OI against price, what they say of the return given OI, and what came.
+
+    Args:
+        drawn: hourly log changes (2, paths, steps), return first.
+        came: the same as they came (2, steps), NaN where not known.
+        given: answers for this forecast alone.
+        label: the run's.
+        note: whose forecast, and when.
+    """
+    price, oi = drawn.sum(axis=-1)
+    asked = np.linspace(oi.min(), oi.max(), 33)
+    low, median, high = np.expm1(given(asked, (0.1, 0.5, 0.9))[0].T)
+    figure, axes = canvas(1, 1, size=(7.2, 4.8))
+    x = np.expm1(asked)
+    axes.fill_between(x, low, high, color=_tint(0.75), lw=0, label="80 % given OI")
+    axes.plot(np.expm1(oi), np.expm1(price), "o", ms=2.6, mew=0, color=INK, alpha=0.45, label="scenario paths")
+    axes.plot(x, median, color=BLUE, lw=1.8, label="median given OI")
+    axes.plot(*np.expm1(came.sum(axis=-1))[::-1], "D", ms=7, color=ORANGE, mec="white", label="came")
+    axes.axhline(0, color=GREY, lw=0.7)
+    axes.axvline(0, color=GREY, lw=0.7)
+    axes.set_xlabel(f"OI change over {drawn.shape[-1]} h, coins")
+    axes.set_ylabel(f"return over {drawn.shape[-1]} h")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    percent_axis(axes)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.005, 1.02))
+    title(figure, "Return given open interest", label, note)
     return figure
 
 
@@ -229,6 +260,13 @@ def attention_by_lag(attention: Sequence[float], label: str, note: str) -> Figur
     return figure
 
 
+def loudest(forecasts: pl.DataFrame) -> datetime:
+    """Return the instant of highest p_unwind, the earliest of several."""
+    ranked = forecasts.sort(["p_unwind", "ts"], descending=[True, False], nulls_last=True)
+    found: datetime = ranked["ts"][0]
+    return found
+
+
 def _fan(axes: Axes, forecast: pl.DataFrame, outcome: pl.DataFrame, target: str, quantiles: Sequence[float]) -> None:
     step = forecast["step"].to_numpy()
     levels = sorted(quantiles)
@@ -242,12 +280,6 @@ def _fan(axes: Axes, forecast: pl.DataFrame, outcome: pl.DataFrame, target: str,
     axes.plot(came["step"].to_numpy(), _floats(came[target]), "o", color=ORANGE, ms=3.2, label="came")
     if target in PATH_TARGETS:
         axes.axhline(0, color=GREY, lw=0.7)
-
-
-def _loudest(forecasts: pl.DataFrame) -> datetime:
-    ranked = forecasts.sort(["p_unwind", "ts"], descending=[True, False], nulls_last=True)
-    found: datetime = ranked["ts"][0]
-    return found
 
 
 def _shade_tiers(evaluated: Evaluated, asset: str, panels: Sequence[Axes]) -> None:

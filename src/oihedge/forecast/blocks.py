@@ -58,7 +58,7 @@ def cut_blocks(
 
     Raises:
         SchemaError: if a column is missing or not numeric.
-        DataError: for NaN, infinity, an empty column, or too little history; names asset and column.
+        DataError: for NaN, infinity, an empty column, too little history or a constant target; names asset and column.
     """
     if not train_start < train_end < calibration_end:
         raise DataError(
@@ -76,10 +76,12 @@ def cut_blocks(
     _require_history(panel, complete & training, settings)
     tail = int(settings.validation_share * (last - int(panel.hour.min())))
     first_validation = last - max(tail, settings.horizon_h + 1)
+    learning = panel.hour <= first_validation - settings.horizon_h
+    _require_movement(panel, complete & learning, settings)
     return Blocks(
         panel=panel,
         training=training,
-        learning=panel.hour <= first_validation - settings.horizon_h,
+        learning=learning,
         complete=complete,
         first_validation_hour=first_validation,
         last_training_hour=last,
@@ -101,3 +103,12 @@ def _require_history(panel: Panel, usable: Mask, settings: Forecast) -> None:
                 got=str(count),
                 do="bring in more history or lower forecast.min_train_rows",
             )
+
+
+def _require_movement(panel: Panel, usable: Mask, settings: Forecast) -> None:
+    """Refuse a target that stands still, whatever the kind of model: its feed is broken, or nothing is to be learnt."""
+    for code, asset in enumerate(panel.assets):
+        aimed = panel.select(settings.targets)[usable & (panel.asset == code)]
+        for name, values in zip(settings.targets, aimed.T, strict=True):
+            if len(values) and not values.std() > 1e-12:
+                raise DataError(f"target {name} of {asset} is constant over the training rows", do="check its inputs")

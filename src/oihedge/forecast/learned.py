@@ -97,7 +97,8 @@ class LearnedModel:
 
     def quantiles(self, panel: Panel, rows: Ints) -> Floats:
         """Return the quantiles (forecasts, targets, steps, levels), sorted, in the targets' units."""
-        tensors = Rows.of_panel(panel, self.scalers.inputs(panel), self.shape)
+        codes = self.network.categories_of(panel, self.known).codes
+        tensors = Rows.of_panel(panel, self.scalers.inputs(panel), self.shape, codes=codes)
         with torch_threads(self.threads):
             scaled = forecast_windows(self.network, tensors, first_rows(rows, self.shape[0]))
         told = self.scalers.restore(np.sort(scaled, axis=-1), panel.asset[rows])

@@ -68,8 +68,10 @@ def _train(
     panel, shape = blocks.panel, blocks.shape
     inputs, targets = scalers.inputs(panel), scalers.scaled_targets(panel)
     learning = blocks.learning & blocks.complete
-    dataset = window_dataset(panel, roles.known, inputs, targets, learning, shape)
-    network = network_class(settings.model).untrained(dataset, settings)
+    kind = network_class(settings.model)
+    categories = kind.categories_of(panel, roles.known)
+    dataset = window_dataset(panel, roles.known, inputs, targets, learning, shape, categories)
+    network = kind.untrained(dataset, settings)
     network.start_at(np.quantile(targets[learning], settings.quantiles, axis=0).T)
     network.seed = settings.seed
     independent = Copula(np.eye(len(PATH_TARGETS) * settings.horizon_h))
@@ -79,7 +81,7 @@ def _train(
         spread=(1.0,) * len(settings.targets),
     )  # fmt: skip
     warm = warm_start(model, start_from)
-    held_back = Rows.of_panel(panel, inputs, shape, targets)
+    held_back = Rows.of_panel(panel, inputs, shape, targets, categories.codes)
     validation = evenly(first_rows(blocks.validation_instants(), shape[0]), settings.validation_windows)
     deck = training_batches(
         dataset, batch_size=settings.batch_size, windows=settings.segment_windows, stride=settings.segment_stride_h,

@@ -23,7 +23,7 @@ class Linear(WindowNetwork):
         for weight in self.ahead.parameters():
             nn.init.zeros_(weight)
 
-    def forward(self, past: Tensor, ahead: Tensor, asset: Tensor) -> list[Tensor]:
+    def forward(self, past: Tensor, ahead: Tensor, asset: Tensor, codes: Tensor) -> list[Tensor]:
         """Forecast; see `WindowNetwork.forward`."""
         who = nn.functional.one_hot(asset, self.sizes.assets).to(ahead.dtype)
         hours = torch.cat([ahead, who[:, None].expand(-1, ahead.shape[1], -1)], dim=-1)

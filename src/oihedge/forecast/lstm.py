@@ -10,17 +10,18 @@ from oihedge.forecast.windowed import Sizes, WindowNetwork
 
 Tensor = torch.Tensor
 ASSET_SIZE = 4
-"""Numbers that an asset is embedded in."""
+"""Numbers that an asset is embedded in, and a category at most."""
 
 
 class Lstm(WindowNetwork):
     """The encoder reads every input, the decoder what is known ahead.
 
-    Beside the decoder, a dense layer over asset and calendar reaches each output directly: an hour's own level need
-    not be carried through the recurrence.
+    Beside the decoder, a dense layer over asset, calendar and its categories (hour, weekday, events) reaches each
+    output directly: an hour's own level need not be carried through the recurrence.
     """
 
     kind = "lstm"
+    reads_categories = True
 
     def __init__(self, sizes: Sizes, learning_rate: float = 1e-3) -> None:
         super().__init__(sizes, learning_rate)
@@ -29,7 +30,9 @@ class Lstm(WindowNetwork):
         self.reader, width = self.reads(len(sizes.reals) + ASSET_SIZE)
         self.encoder = nn.LSTM(width, hidden, batch_first=True)
         self.decoder = nn.LSTM(ahead, hidden, batch_first=True)
-        self.calendar = nn.Sequential(nn.Linear(ahead, hidden), nn.ELU())
+        self.categories = nn.ModuleList(nn.Embedding(size, min(ASSET_SIZE, size // 2)) for size in sizes.categories)
+        coded = sum(min(ASSET_SIZE, size // 2) for size in sizes.categories)
+        self.calendar = nn.Sequential(nn.Linear(ahead + coded, hidden), nn.ELU())
         self.dropout = nn.Dropout(sizes.dropout)
         self.output_layer = nn.ModuleList(nn.Linear(2 * hidden, len(sizes.quantiles)) for _ in range(sizes.targets))
 
@@ -37,11 +40,12 @@ class Lstm(WindowNetwork):
         """Return what the encoder hours, each `inputs` numbers, go through before the encoder, and its outputs."""
         return nn.Identity(), inputs
 
-    def forward(self, past: Tensor, ahead: Tensor, asset: Tensor) -> list[Tensor]:
+    def forward(self, past: Tensor, ahead: Tensor, asset: Tensor, codes: Tensor) -> list[Tensor]:
         """Forecast; see `WindowNetwork.forward`."""
         past, ahead = (self._with_asset(hours, asset) for hours in (past, ahead))
+        coded = [category(codes[..., place]) for place, category in enumerate(self.categories)]
         with reduced(past.device, self.bf16 and self.training):
-            read, calendar = self.reader(past), self.calendar(ahead)
+            read, calendar = self.reader(past), self.calendar(torch.cat([ahead, *coded], dim=-1))
         _, state = self.encoder(in_float32(read))
         decoded, _ = self.decoder(ahead, state)
         joined = self.dropout(torch.cat([decoded, calendar], dim=-1))

@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch import LightningModule
 from pytorch_forecasting.metrics import MultiLoss, QuantileLoss
 
-from oihedge.forecast.panel import Floats, Ints
+from oihedge.forecast.categories import Categories, known_categories, no_categories
+from oihedge.forecast.panel import Floats, Ints, Panel
 from oihedge.forecast.parallel import flat_loss
 from oihedge.forecast.segments import Batch, Cover, Rows
 from oihedge.forecast.settings import Forecast
@@ -30,10 +31,17 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
     kind: ClassVar[str]
     output_layer: Any
     total_steps: int = 1
+    reads_categories: ClassVar[bool] = False
+    """Whether it looks at `known_categories` of the hours ahead."""
     workers: int = 1
     seed: int = 0
     bf16: bool = False
     """Whether steps of training compute in bfloat16 what holds in it; all else is judged as it will forecast."""
+
+    @classmethod
+    def categories_of(cls, panel: Panel, known: Sequence[str]) -> Categories:
+        """Return what its windows carry after the asset's code: `known_categories`, or none."""
+        return known_categories(panel, known) if cls.reads_categories else no_categories(panel)
 
     @classmethod
     @abstractmethod

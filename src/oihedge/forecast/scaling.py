@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from oihedge.core.errors import DataError
 from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.forecast.panel import Floats, Ints, Mask, Panel
 
@@ -77,21 +76,16 @@ class Scalers:
 def fit_scalers(panel: Panel, columns: Sequence[str], targets: Sequence[str], rows: Mask) -> Scalers:
     """Fit mean and standard deviation per asset and column on the complete rows selected by `rows`.
 
-    A column that does not move in these rows gets spread 1: it carries nothing, and must not blow up later.
-
-    Raises:
-        DataError: if a target is constant for an asset.
+    A column that does not move in these rows gets spread 1: it carries nothing, and must not blow up later. That the
+    targets move, `cut_blocks` has seen to.
     """
     names, aims = tuple(columns), tuple(targets)
     good = rows & panel.complete((*names, *aims))
     level = ~np.isin(aims, PATH_TARGETS)
     center, spread, target_center, target_spread = [], [], [], []
-    for code, asset in enumerate(panel.assets):
+    for code in range(len(panel.assets)):
         own = good & (panel.asset == code)
         values, aimed = panel.select(names)[own], panel.select(aims)[own]
-        still = [name for name, std in zip(aims, aimed.std(axis=0), strict=True) if not std > 1e-12]
-        if still:
-            raise DataError(f"target {still[0]} of {asset} is constant over the training rows", do="check its inputs")
         mean, std = values.mean(axis=0), values.std(axis=0)
         center.append(mean)
         spread.append(np.where(std > 1e-9 * np.maximum(1.0, np.abs(mean)), std, 1.0))

@@ -27,6 +27,8 @@ MOST_FORECASTS = 256
 """Forecasts, evenly spaced, that the degrees of freedom are judged on: neighbours overlap almost wholly."""
 SOFTNESS = 0.05
 """Width of the barrier as a share of its depth: a path counts gradually, so that the probability is smooth."""
+NEAREST = 0.2
+"""Share of a forecast's paths, those nearest by OI change, that answer what the return is given that change."""
 _CHUNK = 256
 
 
@@ -144,6 +146,39 @@ class JointPaths:
     asset: tuple[str, ...]
     at: tuple[datetime, ...]
     changes: Floats
+
+    def return_given_oi(self, oi_change: Floats | Sequence[float], levels: Sequence[float]) -> Floats:
+        """Return quantiles of the return over the horizon, given where open interest ends.
+
+        The `NEAREST` share of the paths answers, each path's return moved to the value asked for along the straight
+        line that fits these paths best. The line ends with them: beyond every path the answer is that at the outermost.
+
+        Args:
+            oi_change: log change of open interest in coins over the horizon: (forecasts, values), or (values,) to ask
+                every forecast the same. NaN is answered by NaN.
+            levels: probabilities of the quantiles; beyond 1 / (paths that answer + 1) it is their extreme.
+
+        Returns:
+            (forecasts, values, levels), log changes of the price over the horizon.
+        """
+        price, oi = self.changes.sum(axis=-1).swapaxes(0, 1)
+        asked = np.asarray(oi_change, dtype=np.float64)
+        asked = np.broadcast_to(asked, (len(oi), asked.shape[-1]))
+        # One value after the other: all at once would take `values` times the memory of the paths' sums.
+        return np.stack([_price_given_oi(price, oi, value, levels) for value in asked.T], axis=1)
+
+
+def _price_given_oi(price: Floats, oi: Floats, asked: Floats, levels: Sequence[float]) -> Floats:
+    """Return quantiles (forecasts, levels) of `price` (forecasts, paths) where `oi` is nearest to `asked`."""
+    count = max(1, round(NEAREST * oi.shape[1]))
+    near = np.argpartition(np.abs(oi - asked[:, None]), count - 1, axis=-1)[:, :count]
+    price, oi = (np.take_along_axis(values, near, axis=-1) for values in (price, oi))
+    apart = oi - oi.mean(axis=-1, keepdims=True)
+    slope = (apart * price).sum(axis=-1) / np.maximum((apart**2).sum(axis=-1), 1e-12)
+    reached = np.clip(asked, oi.min(axis=-1), oi.max(axis=-1))
+    moved = price + slope[:, None] * (reached[:, None] - oi)
+    # Few paths answer; of the usual definitions, Weibull's quantiles alone cover a further draw as often as they say.
+    return np.asarray(np.quantile(moved, levels, axis=-1, method="weibull")).T
 
 
 @dataclass(frozen=True)

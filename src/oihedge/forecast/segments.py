@@ -70,16 +70,20 @@ class Rows:
         return cls(data["reals"], data["categoricals"], data["target"], series.astype(np.int64), shape, scales), first
 
     @classmethod
-    def of_panel(cls, panel: Panel, inputs: Floats, shape: tuple[int, int], targets: Floats | None = None) -> Rows:
-        """Return tensors over every row of `panel`, with or without `targets` (rows, targets).
+    def of_panel(
+        cls, panel: Panel, inputs: Floats, shape: tuple[int, int], targets: Floats | None = None,
+        codes: Ints | None = None,
+    ) -> Rows:  # fmt: skip
+        """Return tensors over every row of `panel`, with or without `targets` (rows, targets) and categories' `codes`.
 
         Cells without a value become 0 here; they lie outside every window that may be asked for, or under an unknown
         column of the hours ahead, which the network's decoder does not read.
         """
         reals = torch.as_tensor(np.nan_to_num(inputs), dtype=torch.float32)
-        codes = torch.as_tensor(panel.asset)[:, None] if len(panel.assets) > 1 else torch.zeros(len(reals), 0).long()
+        assets = panel.asset[:, None] if len(panel.assets) > 1 else np.zeros((len(reals), 0), np.int64)
+        coded = torch.as_tensor(assets if codes is None else np.column_stack([assets, codes]))
         aims = np.zeros((len(reals), 0)) if targets is None else np.nan_to_num(targets)
-        return cls(reals, codes, torch.as_tensor(aims, dtype=torch.float32).unbind(1), panel.asset, shape)
+        return cls(reals, coded, torch.as_tensor(aims, dtype=torch.float32).unbind(1), panel.asset, shape)
 
     def to(self, device: torch.device) -> None:
         """Move the tensors: batches are then put together there, of which only the first rows are sent."""

@@ -8,7 +8,7 @@ two such errors is believed: without evidence the factor is 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,6 +43,20 @@ def widened(quantiles: Floats, factors: Sequence[float], levels: Sequence[float]
     middle = list(levels).index(0.5)
     median = quantiles[..., middle : middle + 1]
     return np.asarray(median + np.asarray(factors)[:, None, None] * (quantiles - median))
+
+
+def at_edge(factors: Mapping[str, float]) -> list[str]:
+    """Say of which target's factor the edge of what is tried is all that is known: a block with a frozen feed does so.
+
+    Args:
+        factors: by target, as a fit's `facts["spread"]` holds them.
+    """
+    return [
+        f"spread of {target} is {factor:.2f}, the edge of what is tried: its calibration block is not like what was "
+        "trained on, look for a frozen feed there"
+        for target, factor in factors.items()
+        if np.isclose(factor, FACTORS[[0, -1]]).any()
+    ]
 
 
 def _losses(actual: Floats, quantiles: Floats, levels: Floats, block: Ints) -> Floats:

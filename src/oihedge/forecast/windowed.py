@@ -31,7 +31,8 @@ class Sizes:
     hidden: int
     dropout: float
     targets: int = 2
-    """What was stored before it could be anything else does not tell it."""
+    categories: tuple[int, ...] = ()
+    """How many codes each category known ahead has. What was stored before this and `targets` has the defaults."""
 
 
 class WindowNetwork(Network):
@@ -45,13 +46,14 @@ class WindowNetwork(Network):
         self._known = [sizes.reals.index(name) for name in sizes.known]
 
     @abstractmethod
-    def forward(self, past: Tensor, ahead: Tensor, asset: Tensor) -> list[Tensor]:
+    def forward(self, past: Tensor, ahead: Tensor, asset: Tensor, codes: Tensor) -> list[Tensor]:
         """Forecast.
 
         Args:
             past: every input of the encoder hours (windows, hours, reals).
             ahead: the known inputs of the hours ahead (windows, steps, known).
             asset: code of each window's asset (windows,).
+            codes: categories of the hours ahead (windows, steps, categories).
 
         Returns:
             Per target (windows, steps, levels).
@@ -60,10 +62,14 @@ class WindowNetwork(Network):
     @classmethod
     def untrained(cls, dataset: Any, settings: Forecast) -> Self:
         """Build a network that fits the windows of a TimeSeriesDataSet, with fresh weights."""
-        assets = max(len(dataset.data["categoricals"].unique()), 1)  # a single asset is no categorical
+        encoders = dataset.get_parameters()["categorical_encoders"]
+        codes = {name: len(encoders[name].classes_) for name in dataset.categoricals}
         sizes = Sizes(
-            tuple(dataset.reals), tuple(dataset.time_varying_known_reals), assets, dataset.max_prediction_length,
-            settings.quantiles, settings.hidden_size, settings.dropout, len(settings.targets),
+            reals=tuple(dataset.reals), known=tuple(dataset.time_varying_known_reals),
+            assets=codes.get("asset", 1),  # a single asset is no categorical
+            horizon=dataset.max_prediction_length, quantiles=settings.quantiles, hidden=settings.hidden_size,
+            dropout=settings.dropout, targets=len(settings.targets),
+            categories=tuple(codes[name] for name in dataset.time_varying_known_categoricals),
         )  # fmt: skip
         return cls(sizes, settings.learning_rate)
 
@@ -99,12 +105,14 @@ class WindowNetwork(Network):
         with torch.inference_mode():
             return [torch.stack(self(*self._windows(batch.segments)), dim=1) for batch in cover]
 
-    def _windows(self, x: Segments) -> tuple[Tensor, Tensor, Tensor]:
+    def _windows(self, x: Segments) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what `forward` takes; an unknown input of the hours ahead is not in it."""
         device = x.offsets.device
         rows = x.offsets[..., None] + torch.arange(x.encoder + x.horizon, device=device)
         segments = torch.arange(len(rows), device=device)
-        hours = x.reals[segments[:, None, None], rows].flatten(0, 1)
-        asset = x.categoricals[:, 0, 0] if x.categoricals.shape[-1] else torch.zeros_like(segments)
+        segment = segments[:, None, None]
+        hours = x.reals[segment, rows].flatten(0, 1)
+        codes = x.categoricals[segment, rows[..., x.encoder :]].flatten(0, 1)
+        asset = codes[:, 0, 0] if self.sizes.assets > 1 else codes.new_zeros(len(codes))
         past, ahead = hours[:, : x.encoder], hours[:, x.encoder :, self._known]
-        return past, ahead, asset.repeat_interleave(x.offsets.shape[1])
+        return past, ahead, asset, codes[..., int(self.sizes.assets > 1) :]

@@ -11,13 +11,15 @@ import pandas as pd
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer, NaNLabelEncoder, TorchNormalizer
 
+from oihedge.forecast.categories import Categories, no_categories
 from oihedge.forecast.panel import Floats, Ints, Mask, Panel
 from oihedge.forecast.segments import Deck, Rows
 
 
 def window_dataset(
-    panel: Panel, known: Sequence[str], inputs: Floats, targets: Floats, rows: Mask, shape: tuple[int, int]
-) -> Any:
+    panel: Panel, known: Sequence[str], inputs: Floats, targets: Floats, rows: Mask, shape: tuple[int, int],
+    categories: Categories | None = None,
+) -> Any:  # fmt: skip
     """Build pytorch-forecasting's TimeSeriesDataSet over the unbroken stretches of `rows`.
 
     Values come already scaled, so that every scaler and normaliser in it is the identity and holds nothing to store.
@@ -29,11 +31,16 @@ def window_dataset(
         targets: scaled targets (rows, targets).
         rows: the rows that windows may touch, all complete.
         shape: encoder and horizon hours.
+        categories: of the panel's rows, known ahead, if any.
     """
     frame = pd.DataFrame(inputs[rows], columns=list(panel.columns))
     frame["asset"] = np.array(panel.assets, dtype=object)[panel.asset[rows]]
     frame["hour"] = panel.hour[rows]
     frame["stretch"] = [f"{start}" for start in (panel.hour - panel.run_until(rows))[rows]]
+    categories = categories or no_categories(panel)
+    coded = {f"category {i}": _all_codes(size) for i, size in enumerate(categories.sizes)}
+    for name, codes in zip(coded, categories.codes[rows].T, strict=True):
+        frame[name] = [f"{code:03d}" for code in codes]
     names = [f"target {i}" for i in range(targets.shape[1])]
     frame[names] = targets[rows]
     identity = MultiNormalizer([TorchNormalizer(method="identity") for _ in names])
@@ -45,6 +52,7 @@ def window_dataset(
         target=names,
         group_ids=["asset", "stretch"],
         static_categoricals=["asset"] if len(panel.assets) > 1 else [],
+        time_varying_known_categoricals=list(coded),
         time_varying_known_reals=list(known),
         time_varying_unknown_reals=[name for name in panel.columns if name not in known],
         min_encoder_length=encoder,
@@ -52,9 +60,14 @@ def window_dataset(
         min_prediction_length=horizon,
         max_prediction_length=horizon,
         target_normalizer=identity,
-        categorical_encoders={"asset": NaNLabelEncoder(), "stretch": NaNLabelEncoder()},
+        categorical_encoders={"asset": NaNLabelEncoder(), "stretch": NaNLabelEncoder(), **coded},
         scalers=dict.fromkeys(panel.columns),
     )
+
+
+def _all_codes(size: int) -> Any:
+    """Return the encoder of a category with `size` codes: one that no window shows keeps its place."""
+    return NaNLabelEncoder().fit(pd.Series([f"{code:03d}" for code in range(size)]))
 
 
 def first_rows(instants: Ints, encoder_h: int) -> Ints:

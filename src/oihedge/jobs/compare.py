@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from oihedge.config import Config
@@ -127,8 +126,7 @@ def _paths(
         return {}
     told = draw(extend(seen, config), instants[::PATHS_EVERY_H])
     came = outcomes(rows, told.asset, told.at, config.forecast.horizon_h)
-    known = np.isfinite(came).all(axis=(1, 2))
-    return joint_coverage(told.changes[known], came[known]) if known.any() else {}
+    return joint_coverage(told.changes, came, told.return_given_oi)
 
 
 def _same(forecasts: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:

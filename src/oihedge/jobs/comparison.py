@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from oihedge.config import Config
-from oihedge.core.errors import ModelError, SchemaError, one_line
+from oihedge.core.errors import DataError, ModelError, one_line
 from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.evaluation.gates import ChampionComparison
 from oihedge.evaluation.grid import require_columns
@@ -22,7 +22,7 @@ def against_champion(config: Config, registry: Registry, assessment: Assessment)
 
     The challenger's side are the walk-forward's forecasts, made by models that had not seen those hours either. A
     champion trained less than the horizon ago leaves no such hour: the gate then refuses, and the champion stays. So it
-    does where the champion needs other inputs, or forecasts other quantiles or hours, and says which.
+    does where the champion needs other inputs, lacks an asset, or forecasts other quantiles or hours, and says which.
     """
     champion = registry.champion()
     if champion is None:
@@ -39,7 +39,7 @@ def against_champion(config: Config, registry: Registry, assessment: Assessment)
         at_horizon(theirs, config.forecast.horizon_h)
         ours_too = tuple(name for name in forecasts.columns if name.startswith(PATH_TARGETS))
         require_columns(theirs, ours_too, "the champion's forecasts")
-    except (SchemaError, ModelError) as error:
+    except (DataError, ModelError) as error:
         return ChampionComparison(champion.version, float("nan"), 0, one_line(error))
     ours, other = same_instants(forecasts, theirs)
     labels = unwind_label(rows, config.forecast.horizon_h, config.forecast.drop)

@@ -23,6 +23,7 @@ from oihedge.features.calendar import with_calendar
 from oihedge.features.labels import unwind_label
 from oihedge.forecast.fit import Fitted, fit, quiet
 from oihedge.forecast.panel import input_columns
+from oihedge.forecast.spread import at_edge
 from oihedge.hedge.policy import decide
 from oihedge.hedge.signals import firing_rates, ill_fitting_signals
 from oihedge.jobs.epochs import told
@@ -162,6 +163,7 @@ def assess(
         labels=unwind_label(rows, config.forecast.horizon_h, config.forecast.drop),
         quantiles=config.forecast.quantiles, horizon_h=config.forecast.horizon_h,
     )  # fmt: skip
+    warnings: list[str] = []
 
     def fit_fold(fold: Fold) -> tuple[FittedModel, FittedModel]:
         window, name = window_of(fold), f"fold {fold.index + 1}"
@@ -169,6 +171,7 @@ def assess(
         report = told(progress, name, config.forecast.max_epochs, quiet)
         mine = train(config, rows, window, report=report, checkpoint=kept)
         plain = train(config, rows, window, model="persistence")
+        warnings.extend(f"{name}: {line}" for line in at_edge(mine.facts.get("spread", {})))
         return WithCalendar(mine, config), WithCalendar(plain, config)
 
     evaluated = walk_forward(
@@ -177,7 +180,7 @@ def assess(
     )  # fmt: skip
     # Kept only now: a window that turns out too short leaves the lake as it was.
     version = keep(config, feature_set, as_of)
-    return Assessment(evaluated, feature_set, _report(config, as_of, evaluated, feature_set, version))
+    return Assessment(evaluated, feature_set, _report(config, as_of, evaluated, feature_set, version, warnings))
 
 
 def usable_span(config: Config, rows: pl.DataFrame) -> tuple[datetime, datetime]:
@@ -220,10 +223,10 @@ def _ended(config: Config, as_of: datetime) -> list[str]:
 
 
 def _report(
-    config: Config, as_of: datetime, evaluated: Evaluated, feature_set: FeatureSet, version: int
+    config: Config, as_of: datetime, evaluated: Evaluated, feature_set: FeatureSet, version: int, of_fits: list[str]
 ) -> EvaluateReport:
     rates = firing_rates(evaluated.decisions)
-    warnings = [*ill_fitting_signals(rates), *_late(config, feature_set.past), *_ended(config, as_of)]
+    warnings = [*ill_fitting_signals(rates), *_late(config, feature_set.past), *_ended(config, as_of), *of_fits]
     return EvaluateReport(
         as_of, config.run.label, config.run.price_label, evaluated.oos_days, config.forecast.model,
         tuple(evaluated.rows()), plain(evaluated.scores), rates, tuple(warnings),

@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from oihedge.config import Config
-from oihedge.core.errors import DataError
+from oihedge.core.errors import DataError, ModelError
 from oihedge.core.types import Gate
 from oihedge.evaluation.report import ReportContent, render
 from oihedge.jobs.opening import open_lake, open_registry
+from oihedge.registry.client import Registry
 
 FIGURES = {
     "strategies": "Strategies on unseen hours, net of costs",
     "ratio": "Hedge ratio over price and open interest",
     "fan": "Quantile forecasts at the loudest unseen hours, and what came",
+    "return_given_oi": "Return given where open interest ends, at the loudest unseen hour of all",
     "gates": "Gates",
     "reliability": "p_unwind: forecast and frequency",
     "loss": "Training",
 }
+OF_PATHS = "return_given_oi"
+"""The figure that a run lacks whose model draws no paths."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,7 @@ def run(config: Config, *, as_of: datetime) -> ReportReport:
         scores=evaluation["scores"],
         decision=_decision(config),
         data=_data(config),
-        figures={
-            caption: registry.read_bytes(newest.run_id, f"figures/{name}.png") for name, caption in FIGURES.items()
-        },
+        figures=_figures(registry, newest.run_id),
         facts={
             "model": f"{evaluation['model']} version {newest.version}, run {newest.run_id}",
             "champion": f"version {champion.version}" if champion else "none: the model-free rule decides",
@@ -70,6 +72,17 @@ def run(config: Config, *, as_of: datetime) -> ReportReport:
         },
     )
     return ReportReport(render(config.path(config.run.reports) / "latest.html", content))
+
+
+def _figures(registry: Registry, run_id: str) -> dict[str, bytes]:
+    found = {}
+    for name, caption in FIGURES.items():
+        try:
+            found[caption] = registry.read_bytes(run_id, f"figures/{name}.png")
+        except ModelError:
+            if name != OF_PATHS:
+                raise
+    return found
 
 
 def _decision(config: Config) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -22,6 +22,7 @@ from oihedge.core.hashing import code_version, digest
 from oihedge.core.protocols import FittedModel, Progress, silent
 from oihedge.core.types import Gate, ModelRef
 from oihedge.evaluation.gates import gates, passed
+from oihedge.evaluation.joint import outcomes
 from oihedge.evaluation.leakage import leakage_probe
 from oihedge.evaluation.metrics import plain
 from oihedge.features.build import columns
@@ -31,6 +32,8 @@ from oihedge.forecast.frames import at_horizon
 from oihedge.forecast.interpret import Interpretation, interpret
 from oihedge.forecast.load import load
 from oihedge.forecast.panel import input_columns
+from oihedge.forecast.scenarios import JointPaths
+from oihedge.forecast.spread import at_edge
 from oihedge.jobs.comparison import against_champion
 from oihedge.jobs.epochs import told
 from oihedge.jobs.evaluate import Assessment, WithCalendar, assess, decisions_of, extend, train, usable_span
@@ -269,7 +272,8 @@ def _log(
     numbers |= {f"gate.{gate.name}": gate.value for gate in verdicts if gate.value is not None}
     numbers |= {f"forecast.{k}": v for k, v in report.scores["model"].items() if isinstance(v, float)}
     active.metrics({**numbers, "gates_passed": float(passed(verdicts)), "oos_days": report.oos_days})
-    active.json("evaluation.json", {**report.as_dict(), "strategies": list(report.strategies)})
+    warnings = [*report.warnings, *at_edge(model.facts.get("spread", {}))]
+    active.json("evaluation.json", {**report.as_dict(), "strategies": list(report.strategies), "warnings": warnings})
     judged = {"passed": passed(verdicts), "champion": champion, "gates": [plain(asdict(gate)) for gate in verdicts]}
     active.json("gates.json", judged)
     active.json("fit.json", model.facts)
@@ -286,6 +290,9 @@ def _log(
         "reliability": figures.reliability(report.scores, label),
         "loss": figures.loss_curve(epochs, label),
     }
+    given_oi = _return_given_oi(config, assessment, asset)
+    if given_oi is not None:
+        drawn["return_given_oi"] = given_oi
     looked_at = _interpreted(config, assessment, model)
     if looked_at is not None:
         active.json("interpretation.json", looked_at.as_dict())
@@ -296,6 +303,23 @@ def _log(
         drawn["attention"] = figures.attention_by_lag(looked_at.attention, label, note)
     for name, figure in drawn.items():
         active.figure(f"{name}.png", figure)
+
+
+def _return_given_oi(config: Config, assessment: Assessment, asset: str) -> Any:
+    """Draw the paths of the unseen hour of highest p_unwind, by its fold's model; None for one that draws none."""
+    from oihedge.evaluation import figures
+
+    evaluated, rows = assessment.evaluated, assessment.feature_set.past
+    own = evaluated.forecasts.filter(pl.col("asset") == asset)
+    at = figures.loudest(own)
+    model: Any = evaluated.models[own.filter(pl.col("ts") == at)["fold"][0]][0]
+    draw: Callable[..., JointPaths] | None = getattr(model.model, "paths", None)
+    if draw is None:
+        return None
+    told = draw(sample_rows(config, rows, at).filter(pl.col("asset") == asset), [at])
+    (came,) = outcomes(rows, told.asset, told.at, config.forecast.horizon_h)
+    note = f"{asset}, {at:%Y-%m-%d %H:%M} UTC: the unseen hour of highest p_unwind"
+    return figures.return_given_oi(told.changes[0], came, told.return_given_oi, config.run.title, note)
 
 
 def _interpreted(config: Config, assessment: Assessment, model: FittedModel) -> Interpretation | None:

@@ -3,6 +3,7 @@ import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -12,6 +13,7 @@ from oihedge.evaluation.figure_style import to_png
 from oihedge.evaluation.gates import gates
 from oihedge.evaluation.report import ReportContent, html, render
 from oihedge.evaluation.verdict import verdict
+from oihedge.forecast.scenarios import JointPaths
 
 LABEL = "simulated market"
 QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
@@ -43,12 +45,20 @@ def drawn(scene, evaluated, verdicts):
         "equity": figures.strategies_equity(evaluated, LABEL),
         "ratio": figures.ratio_over_market(evaluated, rows, "BTC", LABEL),
         "fan": figures.quantile_fan(evaluated, rows, "NEAR", QUANTILES, LABEL),
+        "return_given_oi": given_oi(),
         "gates": figures.gate_table(verdicts, LABEL),
         "reliability": figures.reliability(evaluated.scores, LABEL),
         "loss": figures.loss_curve([{"train_loss": 1.0, "val_loss": 1.1}, {"train_loss": 0.8}], LABEL),
         "importance": figures.variable_importance({"log_oi": 0.2, "basis": 0.8}, {"hour_sin": 1.0}, LABEL, "9 windows"),
         "attention": figures.attention_by_lag([0.5, 0.2, 0.3], LABEL, "9 windows"),
     }
+
+
+def given_oi(came=None):
+    noise, oi = 0.002 * np.random.default_rng(4).normal(size=(2, 200, 24))
+    drawn = np.stack([0.5 * noise + oi, oi])
+    told = JointPaths(("BTC",), (datetime(2025, 6, 1, tzinfo=UTC),), drawn[None])
+    return figures.return_given_oi(drawn, drawn[:, 0] if came is None else came, told.return_given_oi, LABEL, "BTC")
 
 
 def test_every_figure_names_its_label_and_is_the_same_picture_again(scene, evaluated, verdicts):
@@ -68,6 +78,7 @@ def test_figures_of_an_empty_or_unknown_evaluation_are_drawn_too(scene, evaluate
         figures.loss_curve([], LABEL),
         figures.reliability(bare, LABEL),
         figures.variable_importance({"log_oi": 1.0}, {}, LABEL, "1 window"),
+        given_oi(came=np.full((2, 24), np.nan)),
     ):
         assert to_png(figure).startswith(PNG)
 
@@ -88,6 +99,20 @@ def test_the_fan_has_a_row_for_every_target_that_is_forecast(scene, evaluated):
     ]
     assert [name for name in names[0] if name] == ["hourly return", "hourly OI change"]
     assert [name for name in names[1] if name][2:] == ["realised downside", "hedge ratio"]
+
+
+def test_the_return_given_open_interest_follows_the_paths_and_marks_what_came():
+    (axes,) = given_oi().axes
+    lines = {line.get_label(): np.column_stack(line.get_data()) for line in axes.lines}
+    paths, median = lines["scenario paths"], lines["median given OI"]
+    assert len(paths) == 200
+    np.testing.assert_array_equal(lines["came"], paths[:1])
+    assert median[[0, -1], 0] == pytest.approx([paths[:, 0].min(), paths[:, 0].max()])
+    assert np.corrcoef(median.T)[0, 1] > 0.95
+    (band,) = axes.collections
+    inside = band.get_paths()[0].contains_points(paths)
+    assert 0.7 < inside.mean() < 0.9
+    assert "coins" in axes.get_xlabel()
 
 
 def test_a_gate_value_that_rounds_to_zero_is_not_written_as_zero():

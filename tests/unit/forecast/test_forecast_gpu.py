@@ -35,11 +35,13 @@ def untrained(features, roles, window, settings):
         scalers = fit_scalers(blocks.panel, blocks.panel.columns, told.targets, blocks.learning)
         inputs, targets = scalers.inputs(blocks.panel), scalers.scaled_targets(blocks.panel)
         learning = blocks.learning & blocks.complete
-        dataset = window_dataset(blocks.panel, roles.known, inputs, targets, learning, blocks.shape)
+        kind = network_class(told.model)
+        categories = kind.categories_of(blocks.panel, roles.known)
+        dataset = window_dataset(blocks.panel, roles.known, inputs, targets, learning, blocks.shape, categories)
         torch.manual_seed(told.seed)
-        network = network_class(told.model).untrained(dataset, told)
+        network = kind.untrained(dataset, told)
         deck = training_batches(dataset, batch_size=16, windows=4, stride=3, seed=told.seed)
-        held_back = Rows.of_panel(blocks.panel, inputs, blocks.shape, targets)
+        held_back = Rows.of_panel(blocks.panel, inputs, blocks.shape, targets, categories.codes)
         return network, deck, Cover(held_back, first_rows(blocks.validation_instants(), blocks.shape[0]))
 
     return make

@@ -163,7 +163,8 @@ def test_one_asset_alone_trains(kind, features, roles, settings, window, tmp_pat
 def test_assets_are_told_apart(fitted, kind, features):
     """The same hours under the other asset's name, scaled alike, are forecast otherwise."""
     network, hours = fitted(kind).network.eval(), torch.zeros(1, SHAPE[0], 5)
-    said = [network(hours, torch.zeros(1, SHAPE[1], 2), torch.tensor([code]))[0] for code in (0, 1)]
+    ahead, codes = torch.zeros(1, SHAPE[1], 2), torch.zeros(1, SHAPE[1], 2, dtype=torch.long)
+    said = [network(hours, ahead, torch.tensor([code]), codes)[0] for code in (0, 1)]
     assert not torch.equal(*said)
 
 
@@ -211,7 +212,8 @@ def test_climatology_says_what_the_hour_of_the_week_brought(roles, settings, win
               "calibration_end": window["train_start"] + HOUR * (hours - 1)}  # fmt: skip
     features = pl.DataFrame({"ts": [window["train_start"] + HOUR * k for k in range(hours)]}).with_columns(
         pl.col("ts").cast(pl.Datetime("us", "UTC")), asset=pl.lit("BTC"), hour_sin=0.0, hour_cos=0.0, volatility=0.0,
-        log_return=pl.Series(np.random.default_rng(2).normal(size=hours)), log_oi=0.0,
+        log_return=pl.Series(np.random.default_rng(2).normal(size=hours)),
+        log_oi=pl.Series(np.random.default_rng(3).normal(size=hours) / 1000),
     )  # fmt: skip
     monday_noon = (pl.col("ts").dt.weekday() == 1) & (pl.col("ts").dt.hour() == 12)
     features = features.with_columns(log_return=pl.when(monday_noon).then(0.5 + pl.col("log_return")).otherwise(0.0))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oihedge.forecast.spread import fit_spread, widened
+from oihedge.forecast.spread import at_edge, fit_spread, widened
 
 LEVELS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 NORMAL = np.array([-2.0537, -1.2816, -0.6745, 0.0, 0.6745, 1.2816, 2.0537])
@@ -53,3 +53,14 @@ def test_medians_stay_and_quantiles_stay_sorted():
     assert (np.diff(told, axis=-1) > 0).all()
     np.testing.assert_allclose(told[:, 1, :, -1] - 0.3, 2 * (said[:, 1, :, -1] - 0.3))
     np.testing.assert_array_equal(widened(said, (1.0, 1.0), LEVELS), np.asarray(said))
+
+
+@pytest.mark.parametrize(("wilder", "edge"), [(0.0, "0.50"), (5.0, "2.01")])
+def test_a_factor_at_the_edge_of_what_is_tried_is_told_with_its_target(wilder, edge):
+    """0 is what a frozen feed does: every hour brings the same, and no quantile is narrow enough for that."""
+    came, said = forecasts(wilder)
+    came[:, 0] = forecasts(1.4)[0][:, 0]
+    factors = fit_spread(came, said, LEVELS, np.arange(HOURS))
+    (line,) = at_edge(dict(zip(("log_return", "log_oi"), factors, strict=True)))
+    assert line.startswith(f"spread of log_oi is {edge}, the edge of what is tried")
+    assert "frozen feed" in line

@@ -9,6 +9,7 @@ import torch
 from oihedge.core.errors import DataError, ModelError, SchemaError
 from oihedge.forecast.blocks import cut_blocks
 from oihedge.forecast.fit import fit
+from oihedge.forecast.kinds import network_class
 from oihedge.forecast.load import load
 from oihedge.forecast.scaling import fit_scalers
 from oihedge.forecast.segments import Rows
@@ -23,12 +24,14 @@ def numbers(frame):
     return frame.drop("asset", "ts").to_numpy()
 
 
-def dataset_of(features, roles, settings, window):
+def dataset_of(features, roles, settings, window, kind="tft"):
     blocks = cut_blocks(features, roles, settings(), **window)
     scalers = fit_scalers(blocks.panel, blocks.panel.columns, settings().targets, blocks.learning)
     inputs, targets = scalers.inputs(blocks.panel), scalers.scaled_targets(blocks.panel)
     rows = blocks.learning & blocks.complete
-    return blocks, inputs, targets, window_dataset(blocks.panel, roles.known, inputs, targets, rows, SHAPE)
+    categories = network_class(kind).categories_of(blocks.panel, roles.known)
+    dataset = window_dataset(blocks.panel, roles.known, inputs, targets, rows, SHAPE, categories)
+    return blocks, inputs, targets, dataset, categories.codes
 
 
 def test_a_forecast_has_the_protocols_shape_and_rising_quantiles(tft, features):
@@ -112,15 +115,16 @@ def test_fitting_leaves_torchs_random_state_alone(features, roles, settings, win
 
 def test_no_window_spans_a_hole(features, roles, settings, window):
     holed = features.filter(pl.col("ts") != features["ts"][200])
-    blocks, _, _, dataset = dataset_of(holed, roles, settings, window)
+    blocks, _, _, dataset, _ = dataset_of(holed, roles, settings, window)
     _, first = Rows.of_dataset(dataset)
     whole = dataset_of(features, roles, settings, window)[3]
     assert len(first) == len(whole) - 2 * (SHAPE[0] + SHAPE[1])
     assert not (blocks.learning & blocks.complete)[200]
 
 
-def test_indexed_rows_equal_the_datasets_own_loader(features, roles, settings, window):
-    dataset = dataset_of(features, roles, settings, window)[3]
+@pytest.mark.parametrize("kind", ["tft", "lstm"])
+def test_indexed_rows_equal_the_datasets_own_loader(kind, features, roles, settings, window):
+    dataset = dataset_of(features, roles, settings, window, kind)[3]
     rows, first = Rows.of_dataset(dataset)
     theirs, (target, weight) = next(iter(dataset.to_dataloader(train=False, batch_size=32)))
     ours = rows.batch(first[:32], np.zeros((32, 1), np.int64))
@@ -133,10 +137,11 @@ def test_indexed_rows_equal_the_datasets_own_loader(features, roles, settings, w
         assert torch.equal(mine, other)
 
 
-def test_the_rows_that_are_predicted_on_equal_the_datasets(features, roles, settings, window):
-    blocks, inputs, targets, dataset = dataset_of(features, roles, settings, window)
+@pytest.mark.parametrize("kind", ["tft", "lstm"])
+def test_the_rows_that_are_predicted_on_equal_the_datasets(kind, features, roles, settings, window):
+    blocks, inputs, targets, dataset, codes = dataset_of(features, roles, settings, window, kind)
     trained, first = Rows.of_dataset(dataset)
-    plain, each = Rows.of_panel(blocks.panel, inputs, SHAPE, targets), np.zeros((5, 1), np.int64)
+    plain, each = Rows.of_panel(blocks.panel, inputs, SHAPE, targets, codes), np.zeros((5, 1), np.int64)
     x, y = trained.batch(first[:5], each), plain.batch(first_rows(np.arange(5) + SHAPE[0] - 1, SHAPE[0]), each)
     assert dataset.reals == list(blocks.panel.columns)
     torch.testing.assert_close(x.segments.reals, y.segments.reals)
