@@ -1,8 +1,9 @@
 """Forecasts beside stock pytorch-forecasting: latency of the newest window, windows a second over history.
 
 Run by `make bench-predict`. Network and rows are resident; a forecast goes from rows to quantiles as numbers. Stock is
-its own forward on a batch that is there already (latency), and its `predict()` (bulk). All in one run, in alternation.
-The last line is one JSON object.
+its own forward on a batch that is there already (latency), and its `predict()` (bulk). `whole` is what a decision asks
+for: from a feature frame through scalers, network and scenarios to a frame with p_unwind. All in one run, in
+alternation. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import time
 import warnings
-from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
+from floor import floor, peaks, spent
 from pytorch_forecasting import TemporalFusionTransformer
-from training_set import ENCODER, HORIZON, dataset, frame, network
+from training_set import ENCODER, HORIZON, dataset, features, forecaster, frame, network
 
 from oihedge.forecast.network import forecast_windows
 from oihedge.forecast.segments import Rows
@@ -27,16 +28,10 @@ from oihedge.forecast.tft import SharedTft
 SERIES, BULK = (1, 3, 30), 3072
 
 
-def spent(task: Callable[[], Any]) -> float:
-    """Return the seconds that `task` takes."""
-    began = time.perf_counter()
-    task()
-    return time.perf_counter() - began
-
-
 def latency(assets: int, times: int) -> dict[str, Any]:
     """Return p50 and p99 in ms of the newest forecast of that many series, own and stock, and how far they differ."""
-    data = dataset(frame(ENCODER + HORIZON + 40, assets))
+    hours = frame(ENCODER + HORIZON + 40, assets)
+    data = dataset(hours)
     mine = network(SharedTft, data, 0).eval()
     mine.workers = 2
     theirs = network(TemporalFusionTransformer, data, 0).eval()
@@ -50,7 +45,14 @@ def latency(assets: int, times: int) -> dict[str, Any]:
         with torch.inference_mode():
             return torch.stack(theirs(batch)["prediction"], 1)
 
-    both = {"own": lambda: forecast_windows(mine, rows, last), "stock forward": stock}
+    model, asked = forecaster(mine, sorted(hours["asset"].unique())), features(hours)
+    newest = asked["ts"].max() - timedelta(hours=HORIZON)
+    both = {
+        "own": lambda: forecast_windows(mine, rows, last),
+        "stock forward": stock,
+        "whole": lambda: model.predict(asked, [newest]),
+    }
+    both["whole"]()
     difference = float(np.abs(both["own"]() - stock().double().numpy()).max())
     taken: dict[str, list[float]] = {name: [] for name in both}
     for _ in range(times):
@@ -65,6 +67,8 @@ def latency(assets: int, times: int) -> dict[str, Any]:
         "p50": told["own"][0],
         "p99": told["own"][1],
         "stock_p50": told["stock forward"][0],
+        "whole_p50": told["whole"][0],
+        "whole_p99": told["whole"][1],
         "difference": difference,
     }
 
@@ -103,10 +107,20 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     told = {assets: latency(assets, asked.times) for assets in SERIES}
     ratio, difference = bulk(asked.rounds)
+    measured, hours = peaks(), 3 * (ENCODER + HORIZON)
+    products, copied = floor(hours, hours, 1, measured)
+    print(
+        f"floor of 3 series: {products:.2f} ms of products at {measured[0] / 1e9:.0f} GF/s, {copied:.2f} ms of numbers "
+        f"at {measured[1] / 1e9:.0f} GB/s; p50 is {told[3]['p50'] / max(products, copied):.1f} times the higher"
+    )
     figures = {
         "predict_ratio": round(ratio, 2),
         "latency_p50_ms": round(told[3]["p50"], 2),
         "latency_p99_ms": round(told[3]["p99"], 2),
+        "latency_whole_p50_ms": round(told[3]["whole_p50"], 2),
+        "latency_whole_p99_ms": round(told[3]["whole_p99"], 2),
+        "floor_ms": round(products, 2),
+        "copy_floor_ms": round(copied, 2),
         "latency": {
             assets: {name: round(value, 2) for name, value in one.items() if name != "difference"}
             for assets, one in told.items()

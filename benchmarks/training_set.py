@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import polars as pl
 import torch
 from pytorch_forecasting import TemporalFusionTransformer, TimeSeriesDataSet
 from pytorch_forecasting.data.encoders import MultiNormalizer, NaNLabelEncoder, TorchNormalizer
@@ -12,9 +15,15 @@ from pytorch_forecasting.metrics import MultiLoss, QuantileLoss
 from synthetic import ENCODER, HIDDEN, HORIZON, KNOWN, QUANTILES, RATE, VARIABLES
 from synthetic import frame as frame
 
+from oihedge.core.forecasts import PATH_TARGETS
+from oihedge.forecast.calibration import Calibration, EventScore
+from oihedge.forecast.learned import LearnedModel
+from oihedge.forecast.scaling import Scalers
+from oihedge.forecast.scenarios import Copula, Scenarios
 from oihedge.forecast.tft import SharedTft
 
 WINDOWS, STRIDE = 16, 12
+PATHS = 256
 
 
 def dataset(rows: pd.DataFrame) -> Any:
@@ -38,6 +47,31 @@ def network(kind: type[TemporalFusionTransformer], data: Any, seed: int) -> Any:
         data, **HIDDEN, loss=MultiLoss([QuantileLoss(QUANTILES)] * 2), learning_rate=RATE, optimizer="adam",
         logging_metrics=torch.nn.ModuleList([]), log_interval=-1, reduce_on_plateau_patience=10**6,
     )  # fmt: skip
+
+
+def forecaster(trained: SharedTft, assets: Sequence[str]) -> LearnedModel:
+    """Return `trained` as the model that is saved and served: with scalers, scenarios and calibration of a usual size.
+
+    What these hold is arbitrary: how long they take does not depend on it.
+    """
+    names, count = tuple(f"v{k}" for k in range(VARIABLES)), len(assets)
+    columns, targets = (count, VARIABLES), (count, len(PATH_TARGETS))
+    scalers = Scalers(
+        tuple(assets), names, PATH_TARGETS, np.zeros(columns), np.ones(columns), np.zeros(targets),
+        np.full(targets, 0.01),
+    )  # fmt: skip
+    copula = Copula(np.eye(len(PATH_TARGETS) * HORIZON), freedom=6.0)
+    return LearnedModel(
+        network=trained, scalers=scalers, scenarios=Scenarios(copula, tuple(QUANTILES), PATHS, HORIZON, seed=7),
+        score=EventScore(-3.0, (0.1,) * (VARIABLES + count)), calibration=Calibration(), known=names[:KNOWN],
+        shape=(ENCODER, HORIZON), drop=0.1, threads=2, spread=(1.0,) * len(PATH_TARGETS),
+    )  # fmt: skip
+
+
+def features(rows: pd.DataFrame) -> pl.DataFrame:
+    """Return `rows` as the feature rows that a model is asked with: `ts` instead of the hour."""
+    ts = pl.from_epoch(pl.Series(rows["hour"].to_numpy() * 3600), time_unit="s").dt.replace_time_zone("UTC")
+    return pl.from_pandas(rows.drop(columns="hour")).with_columns(ts.alias("ts"))
 
 
 class Plain(SharedTft):

@@ -22,7 +22,7 @@ from oihedge.core.clock import iso
 from oihedge.core.errors import ConfigError
 from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.core.hashing import digest
-from oihedge.core.settings import Count, Instant, Settings
+from oihedge.core.settings import Days, Instant, Settings
 from oihedge.evaluation.settings import Evaluation
 from oihedge.features.settings import Features
 from oihedge.forecast.settings import Forecast
@@ -77,7 +77,7 @@ class Run(Settings):
 
     name: str
     as_of: Instant | None
-    history_days: Count
+    history_days: Days
     """How much past the demo and a first serve bring in."""
     targets: Path
     reports: Path

@@ -13,7 +13,7 @@ from fakes.tiny_training import AS_OF, home_of, tiny_market
 from oihedge.cli import main
 from oihedge.config import load
 from oihedge.core.errors import ConfigError
-from oihedge.evaluation.scores import forecast_scores
+from oihedge.evaluation.scores import align, score
 from oihedge.features.labels import unwind_label
 from oihedge.jobs import compare
 from oihedge.jobs.evaluate import WithCalendar, lay_folds, train, window_of
@@ -53,10 +53,8 @@ def test_a_fold_is_scored_as_its_model_alone_would_be(experiment: Path) -> None:
     seen = rows.filter(pl.col("ts") < fold.test_end)
     at = seen.filter(pl.col("ts") >= fold.test_start)["ts"].unique().sort().to_list()
     labels = unwind_label(rows, config.forecast.horizon_h, config.forecast.drop)
-    alone = forecast_scores(
-        model.predict(seen, at), rows, labels, quantiles=config.forecast.quantiles,
-        base_rate=dict.fromkeys(config.features.assets, 0.5),
-    )  # fmt: skip
+    base = dict.fromkeys(config.features.assets, 0.5)
+    alone = score(align(model.predict(seen, at), rows, labels, base), config.forecast.quantiles)
     told = next(line for line in report.folds if line["model"] == "persistence" and line["fold"] == 2)
     assert told["quantile_loss"] == pytest.approx(alone["quantile_loss"])
     assert told["coverage_error"] == pytest.approx(alone["coverage_error"])

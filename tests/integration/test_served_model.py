@@ -1,5 +1,6 @@
 """From a fit to MLflow and back: the version that is served forecasts what its trainer did, without any pickle."""
 
+import contextlib
 import json
 import pickle
 import pickletools
@@ -187,6 +188,27 @@ def test_a_damaged_version_is_refused_by_file_name(served, name, damage):
         file.write_bytes({"changed": changed, "cut off": content[:-4], "emptied": b""}[damage])
         with pytest.raises(ModelError, match=re.escape(name)):
             load(registry.model_folder(version))
+    finally:
+        file.write_bytes(content)
+
+
+def test_a_description_that_was_emptied_cut_anywhere_or_replaced_is_a_model_error_or_leads_to_the_files(served):
+    registry, version, *_ = served
+    (file,) = {root / "MLmodel" for root in registry.model_folder(version).parents if (root / "MLmodel").is_file()}
+    content = file.read_bytes()
+    whole = content.index(b"python_version")  # from there on nothing is read that tells where the files are
+    cuts = [content[:end] for end in range(0, whole, 5)]
+    try:
+        for damaged in [*cuts, b"\xff\xfe\x00", b"- a", b"3", b"1: 2", b"flavors: 3", b"[" * 9_999]:
+            file.write_bytes(damaged)
+            with contextlib.suppress(ModelError):
+                assert registry.model_folder(version) == file.parent / "artifacts" / "saved"
+        for damaged, kind in ((b"", "AttributeError"), (b"flavors: [", "ParserError"), (b"flavors: {}", "KeyError")):
+            file.write_bytes(damaged)
+            with pytest.raises(
+                ModelError, match=f"MLmodel of version 1 cannot be read; got {kind}: .*; restore it, or"
+            ):
+                registry.model_folder(version)
     finally:
         file.write_bytes(content)
 

@@ -70,3 +70,9 @@ def test_only_the_final_fit_starts_from_the_champion_of_then(settings: Callable[
     earlier = retrain.run(config, as_of=AS_OF - timedelta(hours=2))
     assert not earlier.reused
     assert [start for _, start in fits] == [None] * len(fits), "the champion knows more than was known then"
+
+    fits.clear()
+    (registry.model_folder(challenger) / "manifest.json").write_text("")
+    beside = retrain.run(config, as_of=AS_OF + timedelta(minutes=10))
+    assert not beside.reused
+    assert [start for _, start in fits] == [None] * len(fits), "the champion is damaged"

@@ -41,6 +41,11 @@ class FittedModel(Protocol):
         """Which forecaster it is, e.g. `tft`."""
         ...
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Hours of unbroken history that a forecast takes (the encoder length), and hours ahead that it tells."""
+        ...
+
     def predict(self, features: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
         """Forecast at each instant in `at` (all with enough history when None).
 

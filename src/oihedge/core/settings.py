@@ -11,7 +11,10 @@ from oihedge.core.clock import require_utc
 Instant = Annotated[AwareDatetime, AfterValidator(lambda value: require_utc(value, "setting"))]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Hours = Annotated[int, Field(ge=1, le=87_600)]
+"""At most ten years, as `Days`: an instant that far from any that is worked at is still a date."""
+Days = Annotated[int, Field(ge=1, le=3_650)]
 
 
 class Settings(BaseModel):

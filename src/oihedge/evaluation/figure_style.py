@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -98,10 +97,3 @@ def shade(panels: Sequence[Axes], at: Any, on: NDArray[np.bool_]) -> None:
     for first, last in edges.reshape(-1, 2):
         for axes in panels:
             axes.axvspan(at[first], at[min(last, len(at) - 1)], color=ORANGE, alpha=0.10, lw=0)
-
-
-def to_png(figure: Figure) -> bytes:
-    """Return the figure as PNG bytes, the same for the same figure."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()

@@ -95,11 +95,17 @@ def ratio_over_market(evaluated: Evaluated, features: pl.DataFrame, asset: str, 
 def quantile_fan(
     evaluated: Evaluated, features: pl.DataFrame, asset: str, quantiles: Sequence[float], label: str
 ) -> Figure:
-    """Draw what was forecast and what came at the hour of highest p_unwind of each unseen window."""
+    """Draw what was forecast and what came at the hour of highest p_unwind of each unseen window with a forecast."""
     own = evaluated.forecasts.filter(pl.col("asset") == asset)
-    chosen = [loudest(own.filter(pl.col("fold") == fold.index)) for fold in evaluated.folds]
+    chosen = [loudest(window) for window in own.partition_by("fold", maintain_order=True)]
     targets = targets_of(own)
-    figure, panels = canvas(len(targets), len(chosen), size=(10, 1 + 2.3 * len(targets)), sharey="row", sharex=True)
+    if not chosen:
+        figure, axes = canvas(1, 1, size=(10, 1))
+        axes.set_axis_off()
+        title(figure, f"Forecast quantiles on unseen windows: {asset}", label, "no forecast")
+        return figure
+    figure, axes = canvas(len(targets), len(chosen), size=(10, 1 + 2.3 * len(targets)), sharey="row", sharex=True)
+    panels = np.reshape(axes, (len(targets), len(chosen)))
     outcome = features.filter(pl.col("asset") == asset).sort("ts")
     for row, target in enumerate(targets):
         for column, instant in enumerate(chosen):
@@ -261,7 +267,7 @@ def attention_by_lag(attention: Sequence[float], label: str, note: str) -> Figur
 
 
 def loudest(forecasts: pl.DataFrame) -> datetime:
-    """Return the instant of highest p_unwind, the earliest of several."""
+    """Return the instant of highest p_unwind, the earliest of several; there must be a forecast."""
     ranked = forecasts.sort(["p_unwind", "ts"], descending=[True, False], nulls_last=True)
     found: datetime = ranked["ts"][0]
     return found

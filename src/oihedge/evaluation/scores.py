@@ -92,18 +92,6 @@ def base_rates(labels: pl.DataFrame, start: datetime, end: datetime) -> dict[str
     return {asset: found.get(asset, math.nan) for asset in sorted(labels["asset"].unique())}
 
 
-def forecast_scores(
-    forecasts: pl.DataFrame,
-    features: pl.DataFrame,
-    labels: pl.DataFrame,
-    *,
-    quantiles: Sequence[float],
-    base_rate: Mapping[str, float],
-) -> dict[str, Any]:
-    """Score forecasts against what came; arguments as for `align`, result as for `score`."""
-    return score(align(forecasts, features, labels, base_rate), quantiles)
-
-
 def score(aligned: Aligned, quantiles: Sequence[float]) -> dict[str, Any]:
     """Score aligned forecasts.
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from oihedge.core.settings import Count, Instant, Settings
+from oihedge.core.settings import Hours, Instant, Settings
 
 
 class Features(Settings):
@@ -23,18 +23,18 @@ class Features(Settings):
     oi_venues: tuple[str, ...]
     funding_venues: tuple[str, ...]
     """Empty: the features do without funding."""
-    divergence_window_h: Count
-    gap_window_h: Count
-    z_window_h: Count
-    rank_window_h: Count
+    divergence_window_h: Hours
+    gap_window_h: Hours
+    z_window_h: Hours
+    rank_window_h: Hours
     """How far back `oi_divergence_rank` looks."""
-    realised_h: Count = 24
+    realised_h: Hours = 24
     """Hours that `realised_downside` and `hedge_ratio` are taken over."""
-    max_oi_age_h: Count
+    max_oi_age_h: Hours
     """An OI snapshot as old as this or older is missing, not carried on."""
-    max_funding_age_h: Count
+    max_funding_age_h: Hours
     """A funding payment as old as this or older is missing: above the longest interval of the venues."""
-    funding_clock_h: Count
+    funding_clock_h: Hours
     """Interval of the perp venue's funding, from 00:00 UTC; a known-future input."""
 
     events: tuple[str, ...] = ()
@@ -48,6 +48,8 @@ class Features(Settings):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} names one twice: {', '.join(values)}")
+        if "funding" in self.events:
+            raise ValueError("events names funding, whose column hours_to_funding is the funding clock: rename it")
         if not self.assets:
             raise ValueError("assets is empty; name at least one, e.g. [BTC]")
         if not self.oi_venues:

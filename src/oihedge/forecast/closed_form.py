@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from oihedge.core.errors import ModelError
-from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.forecast.artifact import write_artifact
 from oihedge.forecast.blocks import Blocks
+from oihedge.forecast.described import Counted, impossible, require
 from oihedge.forecast.frames import forecast_frame, wanted_rows
 from oihedge.forecast.panel import Floats, Ints, Mask, Roles, build_panel
 from oihedge.forecast.settings import Forecast
@@ -78,27 +77,25 @@ class ClosedForm:
         """Return the model that `save` wrote; what was written without cells has one, without targets the paths' two.
 
         Raises:
-            ModelError: if a part is missing.
+            ModelError: if a part is missing, could not have come from a fit, or does not fit the others.
         """
+        told = Counted.of(kind, description)
+        assets, targets, levels = len(told.assets), len(told.targets), len(told.levels)
         try:
-            assets, levels = tuple(description["assets"]), tuple(description["levels"])
-            targets = tuple(description.get("targets", PATH_TARGETS))
-            quantiles = np.array(description["quantiles"], dtype=np.float64)
-            return cls(
-                kind=kind,
-                assets=assets,
-                known=tuple(description["known"]),
-                columns=tuple(description["columns"]),
-                targets=targets,
-                shape=(description["shape"][0], description["shape"][1]),
-                levels=levels,
-                quantiles=quantiles.reshape(len(assets), -1, len(targets), len(levels)),
-                rates=np.array(description["rates"], dtype=np.float64).reshape(len(assets), -1),
-                base_rate=float(description["base_rate"]),
-                carried=tuple(description.get("carried", ())),
-            )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ModelError(f"the stored {kind} lacks a part: {error}") from error
+            quantiles = np.array(told.quantiles, dtype=np.float64).reshape(assets, -1, targets, levels)
+            rates = np.array(told.rates, dtype=np.float64).reshape(assets, -1)
+        except (TypeError, ValueError) as error:
+            raise impossible(kind, "quantiles or rates", str(error)) from None
+        possible = {
+            "assets": 0 < assets == len({*told.assets}),
+            "known, targets or carried": {*told.known, *told.targets} <= {*told.columns}
+            and {*told.carried} <= {*told.targets},
+            "quantiles": bool(np.isfinite(quantiles).all() and (np.diff(quantiles) >= 0).all()),
+            "rates": rates.shape == quantiles.shape[:2] and bool(((rates >= 0) & (rates <= 1)).all()),
+        }
+        require(kind, possible)
+        named = told.model_dump(exclude={"quantiles", "rates"})
+        return cls(kind=kind, quantiles=quantiles, rates=rates, **named)
 
 
 def fit_cells(kind: str, blocks: Blocks, roles: Roles, settings: Forecast, periods: Sequence[int]) -> ClosedForm:

@@ -7,6 +7,7 @@ of equal shape are stacked. Gradients flow through all of it to the network's ow
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
@@ -15,7 +16,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from oihedge.forecast.threads import torch_threads
+
 Tensor = torch.Tensor
+Stack = Callable[[list[Tensor]], Tensor]
 _FOLDED = "_folded_once"
 
 
@@ -47,13 +51,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Folded:
-    """`tensors` by name, with gradients to the network; `direct`: parameters that are used as they are beside them."""
+    """`tensors` by name, with gradients to `leaves`; `direct`: parameters that are used as they are beside them."""
 
     network: Any
     tensors: Mapping[str, Tensor]
     past: Choice
     ahead: Choice
     direct: tuple[Tensor, ...]
+    leaves: tuple[Tensor, ...]
 
     def cut_off(self) -> Folded:
         """Return the same with tensors that start a graph of their own."""
@@ -62,12 +67,31 @@ class Folded:
 
 def fold(network: Any) -> Folded:
     """Fold a network's present weights."""
+    with torch_threads(1):  # dozens of small products: to split them takes longer than to work them out
+        return _fold(network)
+
+
+def unfold(folded: Folded, gradients: Sequence[Tensor | None]) -> list[tuple[Tensor, Tensor]]:
+    """Turn the gradients of folded tensors, in their order, into those of the leaves that they come from."""
+    told = [
+        (one, gradient)
+        for one, gradient in zip(folded.tensors.values(), gradients, strict=True)
+        if gradient is not None and one.requires_grad
+    ]
+    outputs, given = zip(*told, strict=True)
+    with torch_threads(1):
+        found = torch.autograd.grad(outputs, folded.leaves, given, allow_unused=True)
+    return [(leaf, one) for leaf, one in zip(folded.leaves, found, strict=True) if one is not None]
+
+
+def _fold(network: Any) -> Folded:
     past, ahead = _kept(network, "choices", lambda: _choices(network))
-    tensors: dict[str, Tensor] = {}
+    piece, tensors = getattr(network, "one_piece", None), {}
+    stack: Stack = torch.stack if piece is None else piece.stacked
     for choice in (past, ahead):
-        tensors.update(_folded_choice(choice))
+        tensors.update(_folded_choice(choice, stack))
         for number, names in enumerate(choice.groups):
-            tensors.update(_stacked(f"{choice.key}.{number}", choice.network, names))
+            tensors.update(_stacked(f"{choice.key}.{number}", choice.network, names, stack))
     for side, module in (("past", network.lstm_encoder), ("ahead", network.lstm_decoder)):
         for layer in range(network.hparams.lstm_layers):
             of = {
@@ -90,7 +114,8 @@ def fold(network: Any) -> Folded:
     layers = list(network.output_layer) if network.n_targets > 1 else [network.output_layer]
     tensors["out.weight"] = torch.cat([layer.weight for layer in layers])
     tensors["out.bias"] = torch.cat([layer.bias for layer in layers])
-    return Folded(network, tensors, past, ahead, tuple(_direct(network, (past, ahead))))
+    leaves = tuple(network.parameters()) if piece is None else piece.leaves
+    return Folded(network, tensors, past, ahead, tuple(_direct(network, (past, ahead))), leaves)
 
 
 def folded_once(network: Any) -> Folded:
@@ -135,7 +160,7 @@ def _choice(key: str, network: Any) -> Choice:
     return Choice(key, network, names, groups, tuple(name for name in names if name not in lines))
 
 
-def _folded_choice(choice: Choice) -> dict[str, Tensor]:
+def _folded_choice(choice: Choice, stack: Stack) -> dict[str, Tensor]:
     """Fold the network that weighs the variables: from each variable to its hidden layer and its skip connection."""
     if len(choice.names) < 2:
         return {}
@@ -150,7 +175,7 @@ def _folded_choice(choice: Choice) -> dict[str, Tensor]:
     tensors = _residual(f"{key}.choose", grn)
     del tensors[f"{key}.choose.in.weight"], tensors[f"{key}.choose.in.bias"]
     for number, names in enumerate(choice.groups):
-        slope, constant = _prescaled(network, names)
+        slope, constant = _prescaled(network, names, stack)
         mine = torch.stack([both[:, starts[name] : starts[name] + width[name]] for name in names])
         tensors[f"{key}.{number}.choose"] = (mine @ slope)[..., 0]
         level = level + (mine @ constant[..., None])[..., 0].sum(0)
@@ -163,14 +188,14 @@ def _folded_choice(choice: Choice) -> dict[str, Tensor]:
     return tensors
 
 
-def _stacked(key: str, network: Any, names: Sequence[str]) -> dict[str, Tensor]:
+def _stacked(key: str, network: Any, names: Sequence[str], stack: Stack) -> dict[str, Tensor]:
     """Stack the networks of reals: slope and level of the first layer and of the skip connection, and the rest."""
     nets = network.single_variable_grns
 
     def each(*path: str) -> Tensor:
-        return torch.stack(_kept(network, (names, path), lambda: [_at(nets[name], path) for name in names]))
+        return stack(_kept(network, (names, path), lambda: [_at(nets[name], path) for name in names]))
 
-    slope, level = _prescaled(network, names)
+    slope, level = _prescaled(network, names, stack)
     first, level = each("fc1", "weight"), level[..., None]
     first_layer = first @ slope, first @ level + each("fc1", "bias")[..., None]
     resample = nets[names[0]].resample_norm
@@ -193,10 +218,10 @@ def _stacked(key: str, network: Any, names: Sequence[str]) -> dict[str, Tensor]:
     }
 
 
-def _prescaled(network: Any, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+def _prescaled(network: Any, names: Sequence[str], stack: Stack) -> tuple[Tensor, Tensor]:
     """Return the prescalers' weights (variables, size, 1) and biases (variables, size)."""
     pre = _kept(network, names, lambda: [[one.weight, one.bias] for one in (network.prescalers[n] for n in names)])
-    return torch.stack([weight for weight, _ in pre]), torch.stack([bias for _, bias in pre])
+    return stack([weight for weight, _ in pre]), stack([bias for _, bias in pre])
 
 
 def _at(module: Any, path: Sequence[str]) -> Tensor:
@@ -226,8 +251,16 @@ def _gate(key: str, glu: Any, add_norm: Any) -> dict[str, Tensor]:
 
 def _blend(size: int, to: int, like: Tensor) -> Tensor:
     """Return the matrix (to, size) by which ResampleNorm interpolates, of the type of `like`."""
-    every = torch.eye(size, dtype=like.dtype, device=like.device)
-    return every if size == to else functional.interpolate(every[None], to, mode="linear", align_corners=True)[0].t()
+    return _interpolation(size, to, like.dtype, like.device)
+
+
+@functools.lru_cache(maxsize=32)
+def _interpolation(size: int, to: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # what is made in that mode takes part in no gradient later
+        every = torch.eye(size, dtype=dtype, device=device)
+        if size == to:
+            return every
+        return functional.interpolate(every[None], to, mode="linear", align_corners=True)[0].t()
 
 
 def _direct(network: Any, choices: Sequence[Choice]) -> Iterator[Tensor]:

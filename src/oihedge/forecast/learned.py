@@ -16,18 +16,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from oihedge.core.errors import ModelError
+from oihedge.core.errors import ModelError, one_line
 from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.forecast.artifact import write_artifact
 from oihedge.forecast.calibration import Calibration, EventScore, logit
+from oihedge.forecast.described import Learned, require
 from oihedge.forecast.frames import forecast_frame, wanted_rows
 from oihedge.forecast.kinds import network_class
-from oihedge.forecast.network import Network, forecast_windows, torch_threads
+from oihedge.forecast.network import Network, forecast_windows
 from oihedge.forecast.panel import Floats, Ints, Panel, build_panel
 from oihedge.forecast.scaling import Scalers
 from oihedge.forecast.scenarios import Copula, JointPaths, Scenarios
 from oihedge.forecast.segments import Rows
 from oihedge.forecast.spread import widened
+from oihedge.forecast.threads import torch_threads
 from oihedge.forecast.windows import first_rows
 
 WEIGHTS, COPULA = "network.safetensors", "copula.safetensors"
@@ -133,66 +135,70 @@ class LearnedModel:
         """Return the model that `save` wrote.
 
         Raises:
-            ModelError: if a part is missing or does not fit the others.
+            ModelError: if a part is missing, could not have come from a fit, or does not fit the others.
         """
+        told = Learned.of(kind, description)
         try:
-            shape = (int(description["shape"][0]), int(description["shape"][1]))
-            network = network_class(kind).from_json(description["network"])
+            network = network_class(kind).from_json(told.network)
             missing = network.load_state_dict(load_tensors(tensors[WEIGHTS]), strict=False)
             if missing.unexpected_keys or set(missing.missing_keys) != _repeated(network):
                 raise ModelError("the stored weights do not fit the stored network", do="register the model again")
-            scalers = Scalers.from_json(description["scalers"])
-            drawn, score, pooled = (description[name] for name in ("scenarios", "score", "calibration"))
-            # Without degrees of freedom, as in what was written before there were any, the copula is Gaussian.
-            freedom = math.inf if drawn.get("freedom") is None else float(drawn["freedom"])
-            copula = Copula(load_tensors(tensors[COPULA])["correlation"].numpy(), freedom)
+            scalers = Scalers.from_json(told.scalers.model_dump(exclude_none=True))
+            drawn = told.scenarios
+            copula = Copula(load_tensors(tensors[COPULA])["correlation"].numpy(), drawn.freedom or math.inf)
             model = cls(
                 network=network,
                 scalers=scalers,
-                scenarios=Scenarios(copula, tuple(drawn["levels"]), drawn["paths"], shape[1], drawn["seed"]),
-                score=EventScore(score["intercept"], tuple(score["weights"])),
-                calibration=Calibration(
-                    pooled["intercept"],
-                    tuple(pooled["slopes"]),
-                    tuple(pooled["centers"]),
-                    float(pooled["base_rate"]),
-                    bool(pooled["told"]),
-                ),
-                known=tuple(description["known"]),
-                shape=shape,
-                drop=float(description["drop"]),
-                threads=int(description["threads"]),
-                # What was written before there were factors has none.
-                spread=tuple(map(float, description.get("spread", [1.0] * len(scalers.targets)))),
+                scenarios=Scenarios(copula, drawn.levels, drawn.paths, told.shape[1], drawn.seed),
+                score=EventScore(**told.score.model_dump()),
+                calibration=Calibration(**told.calibration.model_dump()),
+                known=told.known,
+                shape=told.shape,
+                drop=told.drop,
+                threads=told.threads,
+                spread=told.spread or (1.0,) * len(scalers.targets),
             )
+            require(kind, _fitting(model))
+            require(kind, {"forecast of an empty market": _forecasts(model)})
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"the stored {kind} lacks a part: {str(error).splitlines()[0]}") from error
-        odd = _odd(model)
-        if odd is not None:
-            raise ModelError(f"the stored {kind} holds an impossible {odd}", do="register the model again")
+            raise ModelError(f"the stored {kind} lacks a part: {one_line(error)}") from error
         return model
 
 
-def _odd(model: LearnedModel) -> str | None:
-    """Return which number could not have come from a fit, and would make a forecast that is none; None if all could."""
-    drawn, pooled, targets = model.scenarios, model.calibration, model.scalers.targets
-    levels, size = drawn.levels, len(PATH_TARGETS) * model.shape[1]
-    pool = (pooled.intercept, *pooled.slopes, *pooled.centers, model.score.intercept, *model.score.weights)
-    views, inputs = 2, len(model.scalers.columns) + len(model.scalers.assets)
-    possible = {
-        "targets": targets[: len(PATH_TARGETS)] == PATH_TARGETS,
-        "spread": len(model.spread) == len(targets) and all(0 < one < math.inf for one in model.spread),
-        "quantile levels": 0.5 in levels and list(levels) == sorted({*levels}) and levels[0] > 0 and levels[-1] < 1,
-        "degrees of freedom": drawn.copula.freedom > 0,
-        "correlation": drawn.copula.correlation.shape == (size, size),
-        "number of paths": isinstance(drawn.paths, int) and drawn.paths > 0,
-        "calibration": len(pooled.slopes) == len(pooled.centers) == views and all(math.isfinite(one) for one in pool),
-        "score": len(model.score.weights) == inputs,
-        "base rate": 0 <= pooled.base_rate <= 1,
-        "drop": 0 < model.drop < 1,
-        "number of threads": model.threads > 0,
+def _fitting(model: LearnedModel) -> dict[str, bool]:
+    """Tell of each part whether it fits the others."""
+    scalers, correlation = model.scalers, model.scenarios.copula.correlation
+    assets, columns, targets = len(scalers.assets), len(scalers.columns), len(scalers.targets)
+    size = len(PATH_TARGETS) * model.shape[1]
+    of_network = (scalers.columns, model.known, model.scenarios.levels)
+    return {
+        "shape": model.network.hparams.get("max_encoder_length", model.shape[0]) == model.shape[0],
+        "scalers": scalers.center.shape == scalers.spread.shape == (assets, columns)
+        and scalers.target_center.shape == scalers.target_spread.shape == (assets, targets),
+        "spread": len(model.spread) == targets,
+        "score": len(model.score.weights) == columns + assets,
+        "correlation": correlation.shape == (size, size)
+        and bool(np.allclose(correlation, correlation.T) and np.allclose(np.diagonal(correlation), 1)),
+        "network's columns, known columns or quantiles": model.network.reads_and_says == of_network,
+        "weights": all(bool(torch.isfinite(value).all()) for value in model.network.state_dict().values()),
     }
-    return next((name for name, holds in possible.items() if not holds), None)
+
+
+def _forecasts(model: LearnedModel) -> bool:
+    """Tell whether hours that are all average give a forecast of each asset that has its shape and is made of numbers.
+
+    Raises:
+        RuntimeError, ValueError, IndexError: where the parts do not fit.
+    """
+    scalers, (encoder, horizon) = model.scalers, model.shape
+    asset = np.repeat(np.arange(len(scalers.assets)), encoder + horizon)
+    hour = np.tile(np.arange(encoder + horizon), len(scalers.assets))
+    panel = Panel(scalers.assets, scalers.columns, scalers.center[asset], asset, hour)
+    rows = np.flatnonzero(hour == encoder - 1)
+    quantiles = model.quantiles(panel, rows)
+    p_unwind = model.calibration.apply(model.views(panel, rows, quantiles))
+    shape = (len(rows), len(scalers.targets), horizon, len(model.scenarios.levels))
+    return quantiles.shape == shape and bool(np.isfinite(quantiles).all() and np.isfinite(p_unwind).all())
 
 
 def _distinct(network: Network) -> dict[str, torch.Tensor]:

@@ -19,13 +19,13 @@ from oihedge.forecast.blocks import Blocks
 from oihedge.forecast.calibration import Calibration, EventScore, fit_calibration, fit_event_score
 from oihedge.forecast.kinds import network_class
 from oihedge.forecast.learned import LearnedModel
-from oihedge.forecast.network import torch_threads
 from oihedge.forecast.panel import Floats, Ints, Mask, Roles
 from oihedge.forecast.scaling import Scalers, fit_scalers
 from oihedge.forecast.scenarios import Copula, Scenarios, fit_copula, probability_transform
 from oihedge.forecast.segments import Cover, Rows, evenly
 from oihedge.forecast.settings import Forecast
 from oihedge.forecast.spread import fit_spread, widened
+from oihedge.forecast.threads import torch_threads
 from oihedge.forecast.training import accelerator, train
 from oihedge.forecast.unwind import unwind_labels
 from oihedge.forecast.warm_start import warm_start

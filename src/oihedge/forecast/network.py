@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,12 +12,10 @@ from lightning.pytorch import LightningModule
 from pytorch_forecasting.metrics import MultiLoss, QuantileLoss
 
 from oihedge.forecast.categories import Categories, known_categories, no_categories
+from oihedge.forecast.one_piece import HELD_BY, OnePiece
 from oihedge.forecast.panel import Floats, Ints, Panel
-from oihedge.forecast.parallel import flat_loss
 from oihedge.forecast.segments import Batch, Cover, Rows
 from oihedge.forecast.settings import Forecast
-
-_FLAT = "_flat"
 
 
 class Network(LightningModule, ABC):  # type: ignore[misc]
@@ -61,6 +58,11 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
     def as_json(self) -> dict[str, Any]:
         """Return, as plain JSON values, all that `from_json` needs."""
 
+    @property
+    @abstractmethod
+    def reads_and_says(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[float, ...]]:
+        """Return the names of its inputs in order, of those known ahead, and the levels of its quantiles."""
+
     @abstractmethod
     def batch_loss(self, batch: Batch, seeds: Sequence[int | None]) -> torch.Tensor:
         """Return the quantile loss of a batch, with a dropout seed for each of the workers; None drops nothing."""
@@ -75,7 +77,7 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
         seeds = np.random.SeedSequence([self.seed, step]).generate_state(self._parts).tolist()
         loss = self.batch_loss(batch, seeds)
         if self.one_piece is not None:
-            loss = flat_loss(loss, list(self.parameters()), self.one_piece)
+            loss = self.one_piece.flat(loss)
         self.log("train_loss", loss.detach(), on_step=True, on_epoch=True, batch_size=batch.segments.offsets.numel())
         return loss
 
@@ -90,13 +92,13 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
         return self.workers if self.device.type == "cpu" else 1
 
     @property
-    def one_piece(self) -> torch.nn.Parameter | None:
-        """Return the one that all parameters are views of, while they are (`in_one_piece`)."""
-        return self.__dict__.get(_FLAT)
+    def one_piece(self) -> OnePiece | None:
+        """Return what all parameters are views of, while they are (`in_one_piece`)."""
+        return self.__dict__.get(HELD_BY)
 
     def trained(self) -> list[torch.Tensor]:
         """Return what the optimiser steps: all parameters, or the one that they are views of."""
-        return list(self.parameters()) if self.one_piece is None else [self.one_piece]
+        return list(self.parameters()) if self.one_piece is None else [self.one_piece.whole]
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         """Leave segments where they are: the rows that they were cut from are on the device already."""
@@ -125,36 +127,9 @@ def quantile_losses(levels: Sequence[float], targets: int) -> MultiLoss:
     return MultiLoss([QuantileLoss(list(levels)) for _ in range(targets)])
 
 
-@contextmanager
-def in_one_piece(network: Network) -> Iterator[None]:
-    """Let all parameters be views of one, so that clipping and stepping are two operations instead of hundreds."""
-    parts = list(network.parameters())
-    flat = torch.nn.Parameter(torch.cat([part.detach().flatten() for part in parts]))
-    for part, view in zip(parts, torch.split(flat.data, [part.numel() for part in parts]), strict=True):
-        part.data = view.view_as(part)
-    network.__dict__[_FLAT] = flat
-    try:
-        yield
-    finally:
-        del network.__dict__[_FLAT]
-        for part in parts:
-            part.data = part.data.clone()
-
-
 def forecast_windows(network: Network, rows: Rows, first: Ints) -> Floats:
     """Return the network's quantiles (windows, targets, steps, levels) in scaled units, in float64, as `first` asks."""
     if network.training:  # walking through hundreds of modules takes as long as a small forecast
         network.eval()
     cover = Cover(rows, first)
     return np.asarray(torch.cat(network.batch_quantiles(cover)).double().numpy()[cover.order])
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Run with `count` threads: sums, and so weights, depend on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

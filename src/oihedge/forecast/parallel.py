@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 
-from oihedge.forecast.folding import Folded
+from oihedge.forecast.folding import Folded, unfold
 from oihedge.forecast.fused import Dropper, applied
 from oihedge.forecast.segments import Batch
 from oihedge.forecast.shared import contexts, forward_shared
+from oihedge.forecast.threads import torch_threads
 
 Tensor = torch.Tensor
 WORTH_SPLITTING = 16
@@ -68,18 +68,12 @@ def parallel_loss(
     if not with_gradient:
         return total
     gradients = [_added(parts) for parts in zip(*(weights for _, weights, _ in done), strict=True)]
-    gradients += [torch.cat(parts) for parts in zip(*(context for *_, context in done), strict=True)]
-    loss: Tensor = applied(_Ready, total, gradients, *shared, *direct, *said.values())
+    unfolded = unfold(folded, gradients[: len(shared)])
+    of_weights = [*unfolded, *zip(direct, gradients[len(shared) :], strict=True)]
+    of_contexts = (torch.cat(parts) for parts in zip(*(context for *_, context in done), strict=True))
+    into, known = zip(*of_weights, *zip(said.values(), of_contexts, strict=True), strict=True)
+    loss: Tensor = applied(Ready, total, list(known), *into)
     return loss
-
-
-def flat_loss(loss: Tensor, parts: Sequence[Tensor], flat: Tensor) -> Tensor:
-    """Return the same loss, whose gradient goes to `flat`, of which `parts` are the views in order."""
-    found = torch.autograd.grad(loss, parts, allow_unused=True)
-    whole = [torch.zeros_like(part) if one is None else one for part, one in zip(parts, found, strict=True)]
-    gradient = torch.cat([one.flatten() for one in whole])
-    ready: Tensor = applied(_Ready, loss.detach(), [gradient], flat)
-    return ready
 
 
 def predict_in_parallel(folded: Folded, batches: Sequence[Batch], workers: int, *, compiled: bool) -> list[Tensor]:
@@ -127,19 +121,8 @@ def spread(task: Callable[[_In], _Out], work: Sequence[_In], workers: int | None
     """Do `work` in threads, each with one core, and return what comes in the order of the work."""
     if len(work) < 2 or workers == 1:
         return [task(one) for one in work]
-    with _alone(), ThreadPoolExecutor(min(workers or len(work), len(work))) as pool:
+    with torch_threads(1), ThreadPoolExecutor(min(workers or len(work), len(work))) as pool:
         return list(pool.map(task, work))
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Keep torch from splitting operations over cores, which the threads already fill."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _added(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -147,16 +130,18 @@ def _added(parts: Sequence[Tensor | None]) -> Tensor | None:
     return None if not there else functools.reduce(torch.add, there)
 
 
-class _Ready(torch.autograd.Function):
+class Ready(torch.autograd.Function):
     """A loss whose gradients are known already."""
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, gradients: list[Tensor | None], *parameters: Tensor) -> Tensor:
+        """Keep the gradients of `parameters`."""
         ctx.gradients = gradients
         return loss.clone()
 
     @staticmethod
     def backward(ctx: Any, d_loss: Tensor) -> tuple[Any, ...]:
+        """Return the gradients, times `d_loss`."""
         there = [one for one in ctx.gradients if one is not None]
         free = d_loss.device.type == "cpu" and d_loss == 1  # to ask a GPU is to wait for it
         scaled = iter(there if free else torch._foreach_mul(there, d_loss))

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 from scipy.special import gammaln, ndtr, ndtri, stdtr, stdtrit
@@ -191,8 +192,9 @@ class Scenarios:
     horizon_h: int
     seed: int
 
+    @cached_property
     def weights(self) -> Floats:
-        """Return the weights (targets, paths, steps, levels) that turn quantiles into draws."""
+        """The weights (targets, paths, steps, levels) that turn quantiles into draws; not to be written to."""
         draw, pairs = np.random.default_rng(self.seed), -(-self.paths // 2)
         half = draw.standard_normal((pairs, len(self.copula.correlation)))
         normal = np.concatenate([half, -half])[: self.paths]
@@ -200,7 +202,9 @@ class Scenarios:
         scale = np.ones(pairs) if math.isinf(freedom) else draw.chisquare(freedom, pairs) / freedom
         uniforms = self.copula.uniforms(normal, np.concatenate([scale, scale])[: self.paths])
         uniforms = np.clip(uniforms, 1e-6, 1 - 1e-6).reshape(self.paths, -1, self.horizon_h)
-        return quantile_weights(uniforms, self.levels).transpose(1, 0, 2, 3)
+        weights = quantile_weights(uniforms, self.levels).transpose(1, 0, 2, 3)
+        weights.flags.writeable = False
+        return weights
 
     def draw(self, quantiles: Floats) -> Floats:
         """Draw joint paths of hourly log changes.
@@ -211,7 +215,7 @@ class Scenarios:
         Returns:
             (forecasts, targets, paths, steps).
         """
-        return np.asarray(np.einsum("tshk,nthk->ntsh", self.weights(), quantiles, optimize=True))
+        return np.asarray(np.einsum("tshk,nthk->ntsh", self.weights, quantiles, optimize=True))
 
     def first_passage(self, oi_quantiles: Floats, drop: float) -> Floats:
         """Return the share of paths on which cumulated OI falls by `drop` at some step, before calibration.
@@ -223,7 +227,7 @@ class Scenarios:
         Returns:
             (forecasts,), strictly inside (0, 1).
         """
-        level, weights = barrier(drop), self.weights()[1].transpose(1, 2, 0)
+        level, weights = barrier(drop), self.weights[1].transpose(1, 2, 0)
         width = SOFTNESS * abs(level)
         shares = np.empty(len(oi_quantiles))
         for start in range(0, len(oi_quantiles), _CHUNK):

@@ -18,6 +18,7 @@ from oihedge.forecast.network import Network, quantile_losses
 from oihedge.forecast.parallel import parallel_loss, predict_in_parallel
 from oihedge.forecast.segments import Batch, Cover
 from oihedge.forecast.settings import Forecast
+from oihedge.forecast.threads import torch_threads
 
 _HYPER_PARAMETERS = (
     "hidden_size", "lstm_layers", "dropout", "output_size", "attention_head_size", "max_encoder_length",
@@ -82,15 +83,22 @@ class SharedTft(Network, TemporalFusionTransformer):  # type: ignore[misc]
         plain: dict[str, Any] = json.loads(json.dumps({"arguments": arguments, "quantiles": quantiles}))
         return plain
 
+    @property
+    def reads_and_says(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[float, ...]]:
+        """Return the names of its inputs in order, of those known ahead, and the levels of its quantiles."""
+        names = self.hparams
+        return tuple(names.x_reals), tuple(names.time_varying_reals_decoder), tuple(self.loss.metrics[0].quantiles)
+
     def batch_loss(self, batch: Batch, seeds: Sequence[int | None]) -> torch.Tensor:
         """Return the quantile loss of a batch, worked out by one thread per seed; None drops nothing."""
         return parallel_loss(fold(self), batch, seeds, compiled=self.compiled, bf16=self.bf16 and self.training)
 
     def batch_quantiles(self, cover: Cover) -> list[torch.Tensor]:
         """Return, batch by batch, (windows, targets, steps, levels)."""
-        # In one piece the weights change without a mark on the parameters that are views of it.
-        folded = fold(self) if self.one_piece is not None else folded_once(self)
-        return predict_in_parallel(folded, list(cover), self.workers, compiled=self.compiled)
+        with torch_threads(1):
+            # In one piece the weights change without a mark on the parameters that are views of it.
+            folded = fold(self) if self.one_piece is not None else folded_once(self)
+            return predict_in_parallel(folded, list(cover), self.workers, compiled=self.compiled)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         """Return the loss of a batch."""

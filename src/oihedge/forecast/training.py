@@ -19,7 +19,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Tim
 from oihedge.core.errors import ConfigError, ModelError
 from oihedge.core.protocols import EpochReporter
 from oihedge.forecast.checkpoint import State, read_checkpoint, sum_of, write_checkpoint
-from oihedge.forecast.network import Network, in_one_piece
+from oihedge.forecast.network import Network
+from oihedge.forecast.one_piece import in_one_piece
 from oihedge.forecast.segments import Cover, Deck
 from oihedge.forecast.settings import Forecast
 

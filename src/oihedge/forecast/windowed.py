@@ -90,6 +90,11 @@ class WindowNetwork(Network):
         """Return, as plain JSON values, all that `from_json` needs."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.sizes).items()}
 
+    @property
+    def reads_and_says(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[float, ...]]:
+        """Return the names of its inputs in order, of those known ahead, and the levels of its quantiles."""
+        return self.sizes.reals, self.sizes.known, self.sizes.quantiles
+
     def batch_loss(self, batch: Batch, seeds: Sequence[int | None]) -> Tensor:
         """Return the quantile loss of a batch; the first seed is that of its dropout."""
         seed = seeds[0]

@@ -11,8 +11,7 @@ from oihedge.evaluation.gates import ChampionComparison
 from oihedge.evaluation.grid import require_columns
 from oihedge.evaluation.scores import align, same_instants, score, skill
 from oihedge.features.labels import unwind_label
-from oihedge.forecast.frames import at_horizon
-from oihedge.forecast.load import load
+from oihedge.jobs.champion import champion_model
 from oihedge.jobs.evaluate import Assessment, WithCalendar
 from oihedge.registry.client import Registry
 
@@ -22,7 +21,8 @@ def against_champion(config: Config, registry: Registry, assessment: Assessment)
 
     The challenger's side are the walk-forward's forecasts, made by models that had not seen those hours either. A
     champion trained less than the horizon ago leaves no such hour: the gate then refuses, and the champion stays. So it
-    does where the champion needs other inputs, lacks an asset, or forecasts other quantiles or hours, and says which.
+    does where the champion is damaged, needs other inputs, lacks an asset, or forecasts other quantiles or another
+    event, and says which.
     """
     champion = registry.champion()
     if champion is None:
@@ -33,10 +33,8 @@ def against_champion(config: Config, registry: Registry, assessment: Assessment)
     instants = forecasts["ts"].unique().sort().to_list()
     if not instants:
         return ChampionComparison(champion.version, float("nan"), 0)
-    asked = WithCalendar(load(registry.model_folder(champion)), config)
     try:
-        theirs = asked.predict(rows, instants)
-        at_horizon(theirs, config.forecast.horizon_h)
+        theirs = WithCalendar(champion_model(config, registry, champion), config).predict(rows, instants)
         ours_too = tuple(name for name in forecasts.columns if name.startswith(PATH_TARGETS))
         require_columns(theirs, ours_too, "the champion's forecasts")
     except (DataError, ModelError) as error:

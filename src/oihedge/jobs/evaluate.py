@@ -76,6 +76,11 @@ class WithCalendar:
     config: Config
     kind: str = field(default="with_calendar")
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of the model itself."""
+        return self.model.shape
+
     def predict(self, rows: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
         """Forecast as `FittedModel.predict` does, from rows that may end at the last instant asked for."""
         return self.model.predict(extend(rows, self.config), at)

@@ -18,11 +18,13 @@ from oihedge.config import Config
 from oihedge.core.clock import HOUR, iso
 from oihedge.core.errors import DataError, ModelError, one_line
 from oihedge.core.hashing import canonical_json, code_version, digest
+from oihedge.core.protocols import FittedModel
 from oihedge.core.tables import MARKET_TABLES, UTC_TIME
 from oihedge.core.types import MarketSpec, ModelRef, Position, TierState
 from oihedge.hedge import decision, policy
 from oihedge.hedge.positions import read_markets, read_positions
 from oihedge.hedge.split import VenueFacts
+from oihedge.jobs.champion import champion_model
 from oihedge.jobs.evaluate import WithCalendar
 from oihedge.jobs.featuring import compute, features, keep
 from oihedge.jobs.opening import open_lake, open_registry
@@ -141,11 +143,12 @@ def make(lake: Lake, config: Config, inputs: Inputs) -> Answer:
     as_of = datetime.fromisoformat(inputs.as_of)
     state = {asset: _state(value) for asset, value in inputs.state.items()}
     begin = min((one.ts for one in state.values()), default=as_of - WARM_UP)
-    start = max(begin, as_of - WARM_UP) - config.forecast.encoder_h * HOUR
+    model = _champion(config, inputs)
+    start = max(begin, as_of - WARM_UP) - (model.shape[0] if model else 0) * HOUR
     rows = compute(lake, config, as_of=as_of, start=start, versions=inputs.versions)
     due = rows.filter(pl.col("ts") > max(begin, as_of - WARM_UP))
     reasons = [inputs.model_reason] if inputs.model_reason else []
-    forecasts = _forecasts(lake, config, inputs, rows, due) if inputs.model else None
+    forecasts = _forecasts(config, model, rows, due) if inputs.model else None
     on_rows = rows.filter(pl.col("ts") >= max(begin, as_of - WARM_UP))
     if on_rows.is_empty():
         decided = policy.decide(on_rows, forecasts, config.hedge, state)
@@ -240,22 +243,35 @@ def _ref(model: dict[str, Any]) -> ModelRef:
     return ModelRef(model["name"], model["version"], model["run_id"], datetime.fromisoformat(model["trained_as_of"]))
 
 
-def _forecasts(lake: Lake, config: Config, inputs: Inputs, rows: pl.DataFrame, due: pl.DataFrame) -> pl.DataFrame:
+def _champion(config: Config, inputs: Inputs) -> FittedModel | None:
+    if inputs.model is None:
+        return None
+    try:
+        return champion_model(config, open_registry(config), _ref(inputs.model))
+    except ModelError as error:
+        _warn(error)
+        return None
+
+
+def _forecasts(config: Config, model: FittedModel | None, rows: pl.DataFrame, due: pl.DataFrame) -> pl.DataFrame:
     """Forecast at every instant that the tier machine still has to step through; a model that fails gives nulls."""
     from oihedge.forecast.frames import at_horizon
-    from oihedge.forecast.load import load
 
-    assert inputs.model is not None
+    unknown = pl.lit(None, pl.Float64)
+    forecasts = due.select("asset", "ts", p_unwind=unknown, p_unwind_base=unknown)
+    if model is None:
+        return forecasts
     instants = due["ts"].unique().sort().to_list() or [rows["ts"].max()]
-    reference = _ref(inputs.model)
     try:
-        model = WithCalendar(load(open_registry(config).model_folder(reference)), config)
-        forecasts = at_horizon(model.predict(rows, instants), config.forecast.horizon_h)
+        told = at_horizon(WithCalendar(model, config).predict(rows, instants), config.forecast.horizon_h)
     except (ModelError, DataError) as error:
-        logging.getLogger(__name__).warning("the champion cannot forecast: %s", one_line(error))
-        unknown = pl.lit(None, pl.Float64)
-        return due.select("asset", "ts", p_unwind=unknown, p_unwind_base=unknown)
-    return forecasts.select("asset", "ts", "p_unwind", "p_unwind_base")
+        _warn(error)
+        return forecasts
+    return told.select(forecasts.columns)
+
+
+def _warn(error: Exception) -> None:
+    logging.getLogger(__name__).warning("the champion cannot forecast: %s", one_line(error))
 
 
 def _prices(rows: pl.DataFrame) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -149,7 +150,12 @@ def _parameters(config: Config) -> dict[str, Any]:
 
 
 def _loaded(registry: Registry, version: ModelRef | None) -> FittedModel | None:
-    return None if version is None else load(registry.model_folder(version))
+    """Return what a warm start begins from; a damaged champion is none, and keeps no retrain from its end."""
+    try:
+        return None if version is None else load(registry.model_folder(version))
+    except ModelError as error:
+        logging.getLogger(__name__).warning("no warm start: %s", one_line(error))
+        return None
 
 
 def _final_fit(
@@ -306,11 +312,13 @@ def _log(
 
 
 def _return_given_oi(config: Config, assessment: Assessment, asset: str) -> Any:
-    """Draw the paths of the unseen hour of highest p_unwind, by its fold's model; None for one that draws none."""
+    """Draw the paths of the unseen hour of highest p_unwind, by its fold's model; None where nothing draws any."""
     from oihedge.evaluation import figures
 
     evaluated, rows = assessment.evaluated, assessment.feature_set.past
     own = evaluated.forecasts.filter(pl.col("asset") == asset)
+    if own.is_empty():
+        return None
     at = figures.loudest(own)
     model: Any = evaluated.models[own.filter(pl.col("ts") == at)["fold"][0]][0]
     draw: Callable[..., JointPaths] | None = getattr(model.model, "paths", None)

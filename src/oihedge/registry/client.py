@@ -15,11 +15,11 @@ from urllib.parse import unquote, urlparse
 from filelock import FileLock
 
 from oihedge.core.clock import iso
-from oihedge.core.errors import ModelError
+from oihedge.core.errors import ModelError, one_line
 from oihedge.core.types import ModelRef
 from oihedge.registry.door import absolute_uri, import_mlflow, no_bytecode, open_client, silenced
 from oihedge.registry.ledger import PROMOTED, REFUSED, ROLLED_BACK, Ledger, before, champions
-from oihedge.registry.runs import ActiveRun
+from oihedge.registry.runs import DIGEST_OF, ActiveRun
 from oihedge.registry.settings import Registry as Settings
 from oihedge.registry.versions import log_version, model_ref
 
@@ -30,6 +30,7 @@ RETRAIN_KEY, SEARCH_KEY = "retrain_key", "search_key"
 PARENT = "mlflow.parentRunId"
 FINGERPRINT = "manifest_sha256"
 MANIFEST = "manifest.json"
+DESCRIBED_IN = "MLmodel"
 
 
 class Registry:
@@ -184,18 +185,27 @@ class Registry:
         """Return the folder with the files that FittedModel.save wrote.
 
         Raises:
-            ModelError: if the version or its files are not there.
+            ModelError: if the version or its files are not there, or damaged, naming the file.
         """
         mlflow = import_mlflow()
         try:
             uri = self._client.get_model_version_download_uri(version.name, version.version)
             root = _local(uri) or Path(mlflow.artifacts.download_artifacts(uri))
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            raise ModelError(f"version {version.version} of {version.name} cannot be read", got=str(error)) from error
+        try:
             flavor = mlflow.models.Model.load(str(root)).flavors["python_function"]
             folder = root / str(flavor["artifacts"]["model"]["path"])
-        except (mlflow.exceptions.MlflowException, KeyError, OSError) as error:
-            raise ModelError(f"version {version.version} of {version.name} cannot be read", got=str(error)) from error
+        except Exception as error:  # of many kinds, YAML's and MLflow's: a file that was cut must never stop the hedge
+            raise ModelError(
+                f"{root / DESCRIBED_IN} of version {version.version} cannot be read",
+                got=f"{type(error).__name__}: {one_line(error)}",
+                do="restore it, or retrain",
+            ) from error
         if not folder.is_dir():
-            raise ModelError(f"the files of version {version.version} are gone", expected=str(folder))
+            raise ModelError(
+                f"the files of version {version.version} are not where its {DESCRIBED_IN} says", expected=str(folder)
+            )
         registered = self._client.get_model_version(version.name, version.version).tags.get(FINGERPRINT)
         if registered != fingerprint(folder):
             raise ModelError(
@@ -217,9 +227,34 @@ class Registry:
         """Return the JSON file `name` of a run.
 
         Raises:
-            ModelError: if the run does not have it.
+            ModelError: if the run does not have it, or it is not what `ActiveRun.json` wrote: verdicts rest on it.
         """
-        return json.loads(self.read_bytes(run_id, name))
+        content = self.read_bytes(run_id, name)
+        written = self._client.get_run(run_id).data.tags.get(DIGEST_OF + name)
+        if written is None:
+            raise ModelError(
+                f"run {run_id} keeps no digest of its {name}", expected="a run of this release", do="retrain"
+            )
+        found = hashlib.sha256(content).hexdigest()
+        if found != written:
+            raise ModelError(
+                f"{name} of run {run_id} is not what the run wrote",
+                expected=f"sha256 {written}",
+                got=found,
+                do="restore it, or retrain",
+            )
+        return json.loads(content)
+
+    def parameter(self, run_id: str, name: str) -> Any:
+        """Return the value of a setting that a run was made with, e.g. of `forecast.drop`, if it is no text.
+
+        Raises:
+            ModelError: if the run does not tell.
+        """
+        value = self._client.get_run(run_id).data.params.get(name)
+        if value is None:
+            raise ModelError(f"run {run_id} does not tell its {name}", do="retrain")
+        return json.loads(value)
 
     def read_bytes(self, run_id: str, name: str) -> bytes:
         """Return the file `name` of a run, e.g. `figures/fan.png`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import re
@@ -19,6 +20,8 @@ _PARAMETERS_AT_ONCE = 90
 _LONGEST_PARAMETER = 5_000
 _LONGEST_REASON = 900
 ENVIRONMENT = "environment.txt"
+DIGEST_OF = "sha256."
+"""Begins the tag that holds the digest of a run's JSON file: in the database, out of reach of who may change files."""
 
 
 class ActiveRun:
@@ -60,14 +63,16 @@ class ActiveRun:
             self._client.log_artifact(self.run_id, str(path), "figures")
 
     def json(self, name: str, value: Any) -> None:
-        """Keep `value` as the JSON file `name`; NaN and infinity are written as null."""
+        """Keep `value` as the JSON file `name`, its digest as a tag; NaN and infinity are written as null."""
+        content = (json.dumps(_plain(value), indent=1, sort_keys=True, default=str) + "\n").encode()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
-            path.write_text(json.dumps(_plain(value), indent=1, sort_keys=True, default=str) + "\n")
+            path.write_bytes(content)
             self._client.log_artifact(self.run_id, str(path))
+        self.tags({DIGEST_OF + name: hashlib.sha256(content).hexdigest()})
 
     def environment(self) -> None:
-        """Keep what this process runs on as environment.txt: a lock that pip can install from."""
+        """Keep what this process runs on as environment.txt: a lock that pip can install from, but for oihedge."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / ENVIRONMENT
             path.write_text(environment_lock())
@@ -113,15 +118,21 @@ class ActiveRun:
 
 
 def environment_lock() -> str:
-    """Return every installed distribution as name==version, sorted, below Python and platform as comments."""
+    """Return every installed distribution as name==version, sorted, below Python and platform as comments.
+
+    oihedge is left out: no index has it, and the run's code version says which it is. What a local version adds, such
+    as torch's +cpu, stands behind its line as a comment: which index has that build is not known.
+    """
     found: dict[str, str] = {}
     for distribution in distributions():
         name = str(distribution.metadata["Name"])
         found.setdefault(
             re.sub(r"[-_.]+", "-", name).lower(), distribution.version
         )  # the first on the path is imported
-    lines = [f"# Python {platform.python_version()}", f"# {platform.platform()}"]
-    return "\n".join([*lines, *(f"{name}=={version}" for name, version in sorted(found.items()))]) + "\n"
+    found.pop("oihedge", None)
+    parts = ((name, *version.partition("+")) for name, version in sorted(found.items()))
+    pins = [f"{name}=={public}" + (f"  # +{local}" if local else "") for name, public, _, local in parts]
+    return "\n".join([f"# Python {platform.python_version()}", f"# {platform.platform()}", *pins]) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -11,17 +11,11 @@ from oihedge.core.clock import parse_instant
 from oihedge.core.types import ModelRef
 from oihedge.registry.door import import_mlflow, no_bytecode, silenced
 
-_SERVED_WITH = (
-    "mlflow",
-    "torch",
-    "lightning",
-    "pytorch-forecasting",
-    "safetensors",
-    "polars",
-    "pandas",
-    "numpy",
-    "pyarrow",
-)
+SERVED_WITH = (
+    "mlflow", "torch", "lightning", "pytorch-forecasting", "safetensors", "polars", "pandas", "numpy", "pyarrow",
+    "scipy", "numba", "llvmlite", "pydantic",
+)  # fmt: skip
+"""What the served model imports besides oihedge, which no index has: install that beside it."""
 
 
 def log_version(
@@ -33,7 +27,8 @@ def log_version(
     Requirements are pinned to what is installed, so that nothing has to be guessed by importing the model.
     """
     mlflow = import_mlflow()
-    pinned = [f"{package}=={installed(package)}" for package in _SERVED_WITH]
+    # Without the local part of a version, such as +cpu, which public indexes do not have.
+    pinned = [f"{package}=={installed(package).partition('+')[0]}" for package in SERVED_WITH]
     with silenced(), no_bytecode():
         mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
         # What mlflow.pyfunc.log_model calls, told the run: through the fluent API the run would end here as finished.

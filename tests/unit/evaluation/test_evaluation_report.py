@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -9,7 +10,6 @@ import pytest
 
 from oihedge.core.types import Gate
 from oihedge.evaluation import figures
-from oihedge.evaluation.figure_style import to_png
 from oihedge.evaluation.gates import gates
 from oihedge.evaluation.report import ReportContent, html, render
 from oihedge.evaluation.verdict import verdict
@@ -61,10 +61,16 @@ def given_oi(came=None):
     return figures.return_given_oi(drawn, drawn[:, 0] if came is None else came, told.return_given_oi, LABEL, "BTC")
 
 
+def png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer)
+    return buffer.getvalue()
+
+
 def test_every_figure_names_its_label_and_is_the_same_picture_again(scene, evaluated, verdicts):
     for name, figure in drawn(scene, evaluated, verdicts).items():
         assert f"[{LABEL}]" in figure.get_suptitle(), name
-    one, two = (to_png(figures.strategies_equity(evaluated, LABEL)) for _ in range(2))
+    one, two = (png(figures.strategies_equity(evaluated, LABEL)) for _ in range(2))
     assert one == two
 
 
@@ -80,7 +86,7 @@ def test_figures_of_an_empty_or_unknown_evaluation_are_drawn_too(scene, evaluate
         figures.variable_importance({"log_oi": 1.0}, {}, LABEL, "1 window"),
         given_oi(came=np.full((2, 24), np.nan)),
     ):
-        assert to_png(figure).startswith(PNG)
+        assert png(figure).startswith(PNG)
 
 
 def test_the_fan_has_a_row_for_every_target_that_is_forecast(scene, evaluated):
@@ -99,6 +105,19 @@ def test_the_fan_has_a_row_for_every_target_that_is_forecast(scene, evaluated):
     ]
     assert [name for name in names[0] if name] == ["hourly return", "hourly OI change"]
     assert [name for name in names[1] if name][2:] == ["realised downside", "hedge ratio"]
+
+
+@pytest.mark.parametrize("folds", [(0, 2), (1,), ()])
+def test_the_fan_has_a_column_for_every_fold_in_which_the_asset_has_a_forecast(scene, evaluated, folds):
+    there = (pl.col("asset") != "NEAR") | pl.col("fold").is_in(folds)
+    gappy = dataclasses.replace(evaluated, forecasts=evaluated.forecasts.filter(there))
+    figure = figures.quantile_fan(gappy, scene.inputs.features, "NEAR", QUANTILES, LABEL)
+    shown = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    starts = [f"{evaluated.folds[index].test_start:%Y-%m}" for index in folds]
+    ends = [f"{evaluated.folds[index].test_end:%Y-%m-%d %H:%M}" for index in folds]
+    assert len(shown) == len(folds)
+    assert all(start <= name[:7] and name[:16] < end for name, start, end in zip(shown, starts, ends, strict=True))
+    assert png(figure).startswith(PNG)
 
 
 def test_the_return_given_open_interest_follows_the_paths_and_marks_what_came():

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from oihedge.core.errors import DataError, SchemaError
-from oihedge.evaluation.scores import align, base_rates, forecast_scores, pool, same_instants, score, skill
+from oihedge.evaluation.scores import align, base_rates, pool, same_instants, score, skill
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -36,7 +36,7 @@ def labels(values) -> pl.DataFrame:
 
 
 def scored(cast, came, events, base=0.5):
-    return forecast_scores(cast, came, labels(events), quantiles=LEVELS, base_rate={"BTC": base})
+    return score(align(cast, came, labels(events), {"BTC": base}), LEVELS)
 
 
 def test_quantile_loss_and_coverage_by_hand():

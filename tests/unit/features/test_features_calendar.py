@@ -87,6 +87,11 @@ def test_an_instants_columns_do_not_depend_on_the_rows_around_it(home):
     assert same.rows() == short.select(columns(chosen).known).rows()
 
 
+def test_no_name_of_an_event_but_the_refused_one_makes_a_column_that_is_there_already(home):
+    named = {name for name in columns(settings(home, "features.events=[]")).all if name.startswith("hours_")}
+    assert named == {event_columns("funding")[0]}
+
+
 def test_without_events_there_are_no_such_columns(home):
     plain = settings(home, "features.events=[]")
     assert not set(event_columns("own")) & {
@@ -102,6 +107,7 @@ def test_without_events_there_are_no_such_columns(home):
     [
         (["features.events=[fomc]"], "fomc"),
         (["features.events=[own,own]"], "names one twice"),
+        (["features.events=[funding]"], "events names funding, whose column hours_to_funding is the funding clock"),
         (["features.events=[]", '+features.event_times={own: ["2025-01-01T00:00:00Z"]}'], "features.events"),
         ([f"forecast.horizon_h={MOST_EVENT_HORIZON_H + 1}", "evaluation.purge_h=200"], "horizon_h"),
     ],

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from oihedge.core.errors import ModelError
 from oihedge.forecast.fit import fit
@@ -68,34 +70,107 @@ def test_a_manifest_that_vouches_for_nothing_is_refused(saved, manifest, words):
         load(saved)
 
 
+def rewrite(folder, **changed):
+    """Write files of a saved model anew, and a manifest that vouches for them."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name, content in changed.items():
+        path = next(path for path in folder.iterdir() if path.stem == name)
+        path.write_bytes(content)
+        manifest["sha256"][path.name] = hashlib.sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def refuses(folder, keys, value, words):
+    part = description = json.loads((folder / "model.json").read_text())
+    for key in keys[:-1]:
+        part = part[key]
+    assert keys[-1] in part
+    part[keys[-1]] = value
+    rewrite(folder, model=json.dumps(description).encode())
+    with pytest.raises(ModelError, match=words) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "words"),
     [
         (("spread",), [1.0], "spread"),
         (("spread",), [1.0, -1.0], "spread"),
         (("spread",), [1.0, math.nan], "spread"),
-        (("scenarios", "freedom"), -3.0, "degrees of freedom"),
-        (("scenarios", "paths"), -1, "number of paths"),
-        (("scenarios", "paths"), "x", "number of paths"),
-        (("scenarios", "levels"), [0.1, 0.4, 0.9], "quantile levels"),
+        (("spread",), ["a", "b"], "spread"),
+        (("threads",), 10**6, "threads"),
+        (("drop",), None, "drop"),
+        (("scenarios", "freedom"), -3.0, "freedom"),
+        (("scenarios", "paths"), -1, "paths"),
+        (("scenarios", "paths"), "x", "paths"),
+        (("scenarios", "paths"), 10**9, "paths"),
+        (("scenarios", "seed"), -1, "seed"),
+        (("scenarios", "seed"), "x", "seed"),
+        (("scenarios", "levels"), [0.1, 0.4, 0.9], r"levels: must rise strictly inside \(0, 1\) and contain 0\.5"),
+        (("scenarios", "levels"), [0.1, None, 0.9], "levels"),
+        (("scenarios", "levels"), [0.2, 0.5, 0.9], "network's columns, known columns or quantiles"),
+        (("scenarios",), "abc", "scenarios"),
         (("calibration", "slopes"), [0.5], "calibration"),
         (("calibration", "intercept"), math.nan, "calibration"),
-        (("calibration", "base_rate"), 7.0, "base rate"),
+        (("calibration", "intercept"), "x", "calibration"),
+        (("calibration", "base_rate"), 7.0, "base_rate"),
         (("score", "weights"), [0.0], "score"),
+        (("score", "intercept"), math.inf, "score"),
         (("scalers", "targets"), ["log_oi", "log_return"], "targets"),
+        (("scalers", "columns"), ["hour_sin"], "scalers"),
+        (("scalers", "columns"), ["hour_cos", "hour_sin", "log_return", "log_oi", "volatility"], "network's columns"),
+        (("scalers", "assets", "BTC", "center"), [math.nan] * 5, "center"),
+        (("scalers", "assets", "BTC", "center"), [0.0], "lacks a part"),
+        (("scalers", "assets", "BTC", "spread"), [0.0] * 5, "spread"),
+        (("scalers", "assets", "BTC", "target_spread"), [1.0, 0.0], "target_spread"),
+        (("known",), ["hour_sin"], "known"),
+        (("known",), "hour_sin", "known"),
+        (("shape",), [4, 4], "shape"),
+        (("shape",), [8, 5], "correlation"),
     ],
 )
-def test_numbers_that_no_fit_gives_are_refused_when_a_model_is_loaded(saved, keys, value, words):
-    description = json.loads((saved / "model.json").read_text())
-    part = description
-    for key in keys[:-1]:
-        part = part[key]
-    assert keys[-1] in part
-    part[keys[-1]] = value
-    (saved / "model.json").write_text(json.dumps(description))
-    manifest = json.loads((saved / "manifest.json").read_text())
-    manifest["sha256"]["model.json"] = hashlib.sha256((saved / "model.json").read_bytes()).hexdigest()
-    (saved / "manifest.json").write_text(json.dumps(manifest))
+def test_parts_that_no_fit_gives_are_refused_when_a_model_is_loaded(saved, keys, value, words):
+    refuses(saved, keys, value, words)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "words"),
+    [
+        (("rates",), [[7.0], [0.1]], "rates"),
+        (("rates",), [[math.nan], [0.1]], "rates"),
+        (("rates",), [[0.1, 0.2], [0.1, 0.2]], "rates"),
+        (("base_rate",), math.nan, "base_rate"),
+        (("base_rate",), -0.1, "base_rate"),
+        (("levels",), [0.9, 0.5, 0.1], "levels"),
+        (("levels",), [0.1, 0.25, 0.5, 0.75, 0.9], "quantiles or rates"),
+        (("levels",), [0.1, None, 0.9], "levels"),
+        (("quantiles",), [[[[0.1, 0.0, -0.1]] * 2]] * 2, "quantiles"),
+        (("quantiles",), [[[[-0.1, math.nan, 0.1]] * 2]] * 2, "quantiles"),
+        (("shape",), [8, 0], "shape"),
+        (("shape",), [8.5, 4], "shape"),
+        (("assets",), ["BTC", "BTC"], "assets"),
+        (("known",), ["tide"], "known"),
+        (("carried",), ["tide"], "carried"),
+        (("targets",), ["log_oi", "log_return"], "targets"),
+    ],
+)
+def test_parts_that_no_count_gives_are_refused_when_a_model_is_loaded(persistence, tmp_path, keys, value, words):
+    persistence.save(tmp_path)
+    refuses(tmp_path, keys, value, words)
+
+
+@pytest.mark.parametrize("spoilt", ["a weight", "a correlation", "every correlation"])
+def test_tensors_that_no_fit_gives_are_refused(saved, spoilt):
+    name, words = ("network", "weights") if spoilt == "a weight" else ("copula", "correlation")
+    tensors = load_tensors((saved / f"{name}.safetensors").read_bytes())
+    last = tensors[max(tensors)].view(-1)
+    if spoilt == "every correlation":
+        last[:] = 1.0  # of its shape and symmetric, but of no distribution
+        words = "lacks a part"
+    else:
+        last[0] = math.nan
+    rewrite(saved, **{name: save_tensors(tensors)})
     with pytest.raises(ModelError, match=words):
         load(saved)
 

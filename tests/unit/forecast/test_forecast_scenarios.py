@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -56,6 +58,13 @@ def test_draws_repeat_by_seed_and_follow_the_marginals():
     np.testing.assert_array_equal(draws, Scenarios(Copula(np.eye(8)), LEVELS, 2000, 4, seed=5).draw(quantiles))
     for level, quantile in zip(LEVELS, QUANTILES, strict=True):
         assert (draws[0, 1] <= quantile).mean() == pytest.approx(level, abs=0.03)
+
+
+def test_random_numbers_are_drawn_once_and_for_the_very_scenarios_they_belong_to():
+    scenarios = Scenarios(Copula(np.eye(8)), LEVELS, 50, 4, seed=5)
+    assert scenarios.weights is scenarios.weights
+    assert not scenarios.weights.flags.writeable
+    assert not np.array_equal(replace(scenarios, seed=6).weights, scenarios.weights)
 
 
 def test_first_passage_counts_the_paths_that_reach_the_drop():

@@ -16,8 +16,9 @@ from pytorch_forecasting.metrics import MultiLoss, QuantileLoss
 
 from oihedge.forecast.folding import fold, folded_once
 from oihedge.forecast.fused import Dropper
-from oihedge.forecast.network import forecast_windows, in_one_piece
-from oihedge.forecast.parallel import flat_loss, parallel_loss, predict_in_parallel
+from oihedge.forecast.network import forecast_windows
+from oihedge.forecast.one_piece import HELD_BY, in_one_piece
+from oihedge.forecast.parallel import parallel_loss, predict_in_parallel
 from oihedge.forecast.segments import Cover, Deck, Rows
 from oihedge.forecast.tft import SharedTft
 from oihedge.forecast.windows import training_batches, why_not_shared
@@ -285,7 +286,7 @@ def test_what_was_folded_once_is_folded_anew_as_soon_as_a_weight_is_written():
     with in_one_piece(model):  # a step writes into the one piece, and leaves no mark on its parts
         assert np.allclose(forecast_windows(model, rows, first[:2]), told, rtol=0, atol=1e-5)
         with torch.no_grad():
-            model.one_piece.add_(0.1)
+            model.one_piece.whole.add_(0.1)
         assert not np.allclose(forecast_windows(model, rows, first[:2]), told, rtol=0, atol=1e-3)
     assert not np.allclose(forecast_windows(model, rows, first[:2]), told, rtol=0, atol=1e-3)
 
@@ -346,7 +347,7 @@ def trained(steps: int, *, compiled: bool) -> tuple[SharedTft, list[float]]:
         for step in range(steps):
             optimizer.zero_grad()
             found = parallel_loss(fold(model), next(iter(deck)), [step, step + 1], compiled=compiled)
-            loss = flat_loss(found, list(model.parameters()), model.trained()[0])
+            loss = model.one_piece.flat(found)
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
@@ -370,15 +371,36 @@ def test_hundreds_of_steps_stay_finite_and_learn(compiled):
     assert np.mean(losses[-50:]) < 0.95 * np.mean(losses[:50])
 
 
-def test_parameters_in_one_piece_get_the_gradients_they_get_apart():
-    data = dataset()
-    model = network(data)
+@pytest.mark.parametrize(("inputs", "shape", "seed", "workers"), CORNERS.values(), ids=list(CORNERS))
+def test_parameters_in_one_piece_get_the_gradients_they_get_apart(inputs, shape, seed, workers):
+    data = dataset(**inputs)
+    model = network(data, seed=seed, **shape)
     batch = next(iter(training_batches(data, batch_size=8, windows=4, stride=2)))
-    parallel_loss(fold(model), batch, [None, None], compiled=True).backward()
+    parallel_loss(fold(model), batch, [None] * workers, compiled=True).backward()
     apart = torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in model.parameters()])
     model.zero_grad()
     with in_one_piece(model):
+        model.one_piece.flat(parallel_loss(fold(model), batch, [None] * workers, compiled=True)).backward()
+        assert len(model.one_piece.leaves) > len(list(model.parameters()))  # some are read many at once
         (flat,) = model.trained()
-        loss = parallel_loss(fold(model), batch, [None, None], compiled=True)
-        flat_loss(loss, list(model.parameters()), flat).backward()
-    torch.testing.assert_close(flat.grad, apart, rtol=0, atol=0)
+    torch.testing.assert_close(flat.grad, apart, rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_network_reads_at_once_are_views_of_its_parameters():
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(3, 2) for name in "abcd"})
+    layers = [model[name] for name in "abcd"]
+    with in_one_piece(model):
+        piece = model.__dict__[HELD_BY]
+        every = piece.stacked([layer.weight for layer in layers])
+        some = piece.stacked([layer.weight for layer in layers[1:3]])
+        apart = piece.stacked([layers[0].bias, layers[1].bias, layers[3].bias])
+        assert len(piece.leaves) == 8 + 1  # the second lies in the first, the third is no view
+        assert torch.equal(every, torch.stack([layer.weight for layer in layers]))
+        assert torch.equal(some, every[1:3])
+        piece.flat(every.sum() + 2 * some.sum() + 3 * apart.sum() + 5 * layers[0].weight.sum()).backward()
+        steps = [*[6.0] * 6, *[3.0] * 2, *[3.0] * 6, *[3.0] * 2, *[3.0] * 6, *[0.0] * 2, *[1.0] * 6, *[3.0] * 2]
+        assert piece.whole.grad.tolist() == steps
+        with torch.no_grad():
+            piece.whole.add_(1.0)
+        assert torch.equal(piece.stacked([layer.weight for layer in layers]), every + 1)
+    assert HELD_BY not in model.__dict__

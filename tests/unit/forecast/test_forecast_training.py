@@ -13,10 +13,11 @@ from safetensors import safe_open
 
 from oihedge.core.errors import ModelError
 from oihedge.forecast.blocks import cut_blocks
-from oihedge.forecast.network import Network, torch_threads
+from oihedge.forecast.network import Network
 from oihedge.forecast.scaling import fit_scalers
 from oihedge.forecast.segments import Cover, Rows
 from oihedge.forecast.tft import SharedTft
+from oihedge.forecast.threads import torch_threads
 from oihedge.forecast.training import Trained, train
 from oihedge.forecast.windows import first_rows, training_batches, window_dataset
 

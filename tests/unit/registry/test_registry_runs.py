@@ -1,13 +1,18 @@
+import ast
 import json
 import math
 import platform
-from importlib.metadata import version
+import sys
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
+import oihedge
 from oihedge.core.errors import DataError, ModelError
 from oihedge.core.types import ModelRef
+from oihedge.registry.versions import SERVED_WITH
 
 PNG = bytes.fromhex("89504e470d0a1a0a")
 
@@ -48,10 +53,26 @@ def test_a_run_keeps_the_environment_as_a_lock_that_names_what_is_imported(regis
     assert python == f"# Python {platform.python_version()}"
     assert machine.startswith("# ")
     assert pins == sorted(pins, key=lambda pin: pin.partition("==")[0])
-    pinned = dict(pin.split("==") for pin in pins)
+    pinned = {told.name: told for told in (Requirement(pin.partition("#")[0]) for pin in pins)}
     assert len(pinned) == len(pins) > 100
-    for name in ("torch", "mlflow", "polars", "pytorch-forecasting", "oihedge"):
-        assert pinned[name] == version(name)
+    for name in ("torch", "mlflow", "polars", "pytorch-forecasting"):
+        assert version(name) in pinned[name].specifier
+    assert "oihedge" not in pinned
+    assert not any("+" in str(told.specifier) for told in pinned.values())
+
+
+def test_what_the_served_model_imports_is_what_its_requirements_name():
+    package = Path(oihedge.__file__).parent
+    files = [package / "served_model.py", *package.glob("core/*.py"), *package.glob("forecast/**/*.py")]
+    trees = [ast.walk(ast.parse(file.read_text())) for file in files]
+    nodes = [node for tree in trees for node in tree]
+    told = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    told += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    needed = {name.partition(".")[0] for name in told} - sys.stdlib_module_names - {"oihedge"}
+    owners = packages_distributions()
+    assert {"scipy", "numba", "torch"} <= needed
+    for name in needed:
+        assert {one.lower() for one in owners[name]} & {*SERVED_WITH}, name
 
 
 def test_the_reason_of_a_failure_is_one_line_without_secrets(registry, monkeypatch):
@@ -124,6 +145,27 @@ def test_what_is_not_there_is_named(registry, tmp_path):
         registry.read_json(run.run_id, "gates.json")
     with pytest.raises(ModelError, match="version 9 of oihedge cannot be read"):
         registry.model_folder(ModelRef("oihedge", "9", run.run_id))
+
+
+def test_a_json_file_that_was_changed_cut_or_written_by_hand_is_not_read(registry, tmp_path):
+    with registry.run("a") as run:
+        run.json("gates.json", {"passed": False})
+        (tmp_path / "by_hand.json").write_text("{}")
+        registry._client.log_artifact(run.run_id, str(tmp_path / "by_hand.json"))
+    (file,) = (tmp_path / "mlruns").rglob("gates.json")
+    for content in ('{"passed": true}', file.read_text()[:-4], ""):
+        file.write_text(content)
+        with pytest.raises(ModelError, match=r"^gates\.json of run \w+ is not what the run wrote; expected sha256"):
+            registry.read_json(run.run_id, "gates.json")
+    with pytest.raises(ModelError, match=r"^run \w+ keeps no digest of its by_hand\.json;.*; retrain$"):
+        registry.read_json(run.run_id, "by_hand.json")
+
+
+def test_a_run_tells_what_it_was_made_with_or_says_that_it_does_not(registry):
+    with registry.run("a", params={"forecast.drop": 0.04}) as run:
+        assert registry.parameter(run.run_id, "forecast.drop") == 0.04
+    with pytest.raises(ModelError, match=r"does not tell its forecast\.horizon_h; retrain"):
+        registry.parameter(run.run_id, "forecast.horizon_h")
 
 
 def test_places_are_taken_from_home(registry, tmp_path):

@@ -38,19 +38,25 @@ def _as_float(typing_context: Any, bits: Any) -> Any:
     return types.float32(types.int32), generate
 
 
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": _LOOSE, "_nrt": False}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": _LOOSE, "_nrt": False}
 """Without numba's runtime (_nrt) views are not counted, which would take longer than short loops; nothing can be
 allocated then, and callers bring arrays to work in."""
 
 
-def compiled(function: Any) -> Any:
-    """Compile for one thread, once per machine: numba keeps the code beside Python's own compiled files."""
-    return numba.njit(**_OPTIONS)(function)
+def compiled(function: Any, **more: Any) -> Any:
+    """Compile for one thread, once per machine: numba keeps the code beside Python's own compiled files.
+
+    Where neither that folder nor the user's own can be written to, each process compiles anew.
+    """
+    try:
+        return numba.njit(**_OPTIONS, **more, cache=True)(function)
+    except RuntimeError:
+        return numba.njit(**_OPTIONS, **more)(function)
 
 
 def inlined(function: Any) -> Any:
     """Compile into whatever calls it."""
-    return numba.njit(**_OPTIONS, inline="always")(function)
+    return compiled(function, inline="always")
 
 
 @inlined
