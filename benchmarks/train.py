@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from synthetic import BATCH, CLIP, ENCODER, HELD_BACK, HORIZON, HOURS, frame
 from training_set import STRIDE, WINDOWS, Plain, dataset, network
 
 from oihedge.forecast.folding import fold
+from oihedge.forecast.memory import kept_memory
 from oihedge.forecast.one_piece import in_one_piece
 from oihedge.forecast.parallel import parallel_loss
 from oihedge.forecast.segments import Cover, Rows, evenly
@@ -71,7 +72,10 @@ def fit(model: Any, batches: Any, steps: int, watch: Stopwatch) -> None:
         callbacks=[watch], enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         limit_train_batches=steps,
     )  # fmt: skip
-    with in_one_piece(model) if isinstance(model, Plain) else nullcontext():
+    with ExitStack() as as_the_fit_does:
+        if isinstance(model, Plain):
+            for own in (kept_memory(), in_one_piece(model)):
+                as_the_fit_does.enter_context(own)
         trainer.fit(model, Endless(batches))
 
 

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Tim
 from oihedge.core.errors import ConfigError, ModelError
 from oihedge.core.protocols import EpochReporter
 from oihedge.forecast.checkpoint import State, read_checkpoint, sum_of, write_checkpoint
+from oihedge.forecast.memory import kept_memory
 from oihedge.forecast.network import Network
 from oihedge.forecast.one_piece import in_one_piece
 from oihedge.forecast.segments import Cover, Deck
@@ -159,7 +160,7 @@ def train(
     for rows in (training.rows, validation.rows):
         rows.to(device)
     # On a GPU an LSTM lays its weights out anew for cuDNN, wherever they were.
-    with _quiet(), in_one_piece(network) if device.type == "cpu" else nullcontext():
+    with _quiet(), kept_memory(), in_one_piece(network) if device.type == "cpu" else nullcontext():
         trainer = lightning.Trainer(
             accelerator=device.type, devices=1, max_epochs=settings.max_epochs, min_epochs=1, min_steps=1,
             gradient_clip_val=settings.gradient_clip, callbacks=callbacks, logger=False,
