@@ -176,7 +176,7 @@ def assess(
         report = told(progress, name, config.forecast.max_epochs, quiet)
         mine = train(config, rows, window, report=report, checkpoint=kept)
         plain = train(config, rows, window, model="persistence")
-        warnings.extend(f"{name}: {line}" for line in at_edge(mine.facts.get("spread", {})))
+        warnings.extend(f"{name}: {line}" for line in warnings_of(mine.facts))
         return WithCalendar(mine, config), WithCalendar(plain, config)
 
     evaluated = walk_forward(
@@ -186,6 +186,12 @@ def assess(
     # Kept only now: a window that turns out too short leaves the lake as it was.
     version = keep(config, feature_set, as_of)
     return Assessment(evaluated, feature_set, _report(config, as_of, evaluated, feature_set, version, warnings))
+
+
+def warnings_of(facts: Mapping[str, Any]) -> list[str]:
+    """Return what an operator ought to know of how a fit went, as its `facts` tell it."""
+    late = ["training was cut at forecast.max_train_s: another machine, or this one again, gives other weights"]
+    return [*at_edge(facts.get("spread", {})), *(late if facts.get("stopped_by") == "time" else [])]
 
 
 def usable_span(config: Config, rows: pl.DataFrame) -> tuple[datetime, datetime]:

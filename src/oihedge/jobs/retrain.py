@@ -34,10 +34,18 @@ from oihedge.forecast.interpret import Interpretation, interpret
 from oihedge.forecast.load import load
 from oihedge.forecast.panel import input_columns
 from oihedge.forecast.scenarios import JointPaths
-from oihedge.forecast.spread import at_edge
 from oihedge.jobs.comparison import against_champion
 from oihedge.jobs.epochs import told
-from oihedge.jobs.evaluate import Assessment, WithCalendar, assess, decisions_of, extend, train, usable_span
+from oihedge.jobs.evaluate import (
+    Assessment,
+    WithCalendar,
+    assess,
+    decisions_of,
+    extend,
+    train,
+    usable_span,
+    warnings_of,
+)
 from oihedge.jobs.featuring import features
 from oihedge.jobs.opening import open_lake, open_registry
 from oihedge.jobs.validate import worst_share
@@ -278,7 +286,7 @@ def _log(
     numbers |= {f"gate.{gate.name}": gate.value for gate in verdicts if gate.value is not None}
     numbers |= {f"forecast.{k}": v for k, v in report.scores["model"].items() if isinstance(v, float)}
     active.metrics({**numbers, "gates_passed": float(passed(verdicts)), "oos_days": report.oos_days})
-    warnings = [*report.warnings, *at_edge(model.facts.get("spread", {}))]
+    warnings = [*report.warnings, *warnings_of(model.facts)]
     active.json("evaluation.json", {**report.as_dict(), "strategies": list(report.strategies), "warnings": warnings})
     judged = {"passed": passed(verdicts), "champion": champion, "gates": [plain(asdict(gate)) for gate in verdicts]}
     active.json("gates.json", judged)
