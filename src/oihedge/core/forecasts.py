@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-PATH_TARGETS = ("log_return", "log_oi")
+from typing import Final
+
+PATH_TARGETS: Final = ("log_return", "log_oi")
 """The targets that scenario paths and p_unwind are made of: the first of every model's, and what gates judge."""
 
 

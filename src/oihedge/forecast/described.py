@@ -9,10 +9,12 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError
 
 from oihedge.core.errors import ModelError
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.core.settings import Hours, Positive, Settings, Share
 from oihedge.forecast.settings import Drop, Levels, Paths, Seed, Targets, Threads
 
 _Name = Annotated[str, Field(min_length=1)]
+_Exponent = Annotated[float, Field(ge=-1, le=1)]
 _NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -46,7 +48,7 @@ class _Scaled(Settings):
 
 class _Scalers(Settings):
     columns: tuple[_Name, ...]
-    targets: Targets = ("log_return", "log_oi")
+    targets: Targets = PATH_TARGETS
     assets: dict[str, _Scaled]
 
 
@@ -71,6 +73,11 @@ class _Calibration(Settings):
     told: bool
 
 
+class _Reaction(Settings):
+    exponents: tuple[_Exponent, _Exponent]
+    usual: tuple[Positive, Positive]
+
+
 class Learned(Described):
     """What `LearnedModel.save` describes."""
 
@@ -82,7 +89,8 @@ class Learned(Described):
     drop: Drop
     threads: Threads
     spread: tuple[Positive, ...] | None = None
-    """What was written before there were factors has none."""
+    reaction: _Reaction | None = None
+    """What was written before there were factors has neither."""
 
 
 class Counted(Described):
@@ -90,7 +98,7 @@ class Counted(Described):
 
     assets: tuple[_Name, ...]
     columns: tuple[_Name, ...]
-    targets: Targets = ("log_return", "log_oi")
+    targets: Targets = PATH_TARGETS
     carried: tuple[str, ...] = ()
     levels: Levels
     base_rate: Share

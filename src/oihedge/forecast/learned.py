@@ -25,6 +25,7 @@ from oihedge.forecast.frames import forecast_frame, wanted_rows
 from oihedge.forecast.kinds import network_class
 from oihedge.forecast.network import Network, forecast_windows
 from oihedge.forecast.panel import Floats, Ints, Panel, build_panel
+from oihedge.forecast.reaction import Reaction, lately_moved
 from oihedge.forecast.scaling import Scalers
 from oihedge.forecast.scenarios import Copula, JointPaths, Scenarios
 from oihedge.forecast.segments import Rows
@@ -50,6 +51,8 @@ class LearnedModel:
     threads: int
     spread: tuple[float, ...]
     """Per target, what the network's distances from its median are multiplied by (`spread`)."""
+    reaction: Reaction = field(default_factory=Reaction)
+    """By how much more or less at an hour, for how much the target has just moved."""
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,7 +107,14 @@ class LearnedModel:
         with torch_threads(self.threads):
             scaled = forecast_windows(self.network, tensors, first_rows(rows, self.shape[0]))
         told = self.scalers.restore(np.sort(scaled, axis=-1), panel.asset[rows])
-        return widened(told, self.spread, self.scenarios.levels)
+        factors = np.tile(self.spread, (len(rows), 1))
+        factors[:, : len(PATH_TARGETS)] *= self.reaction.widths(self.lately(panel, rows))
+        return widened(told, factors, self.scenarios.levels)
+
+    def lately(self, panel: Panel, rows: Ints) -> Floats:
+        """Return how much each target of the paths has moved up to `rows` (forecasts, targets), by `lately_moved`."""
+        changes = self.scalers.scaled_targets(panel)[:, : len(PATH_TARGETS)]
+        return lately_moved(changes, rows, self.shape[0])
 
     def save(self, folder: Path) -> None:
         """Write the model into `folder` as JSON and safetensors; how long training took is left out."""
@@ -125,6 +135,7 @@ class LearnedModel:
             "drop": self.drop,
             "threads": self.threads,
             "spread": list(self.spread),
+            "reaction": asdict(self.reaction),
         }
         copula = {"correlation": torch.from_numpy(self.scenarios.copula.correlation)}
         files = {WEIGHTS: save_tensors(_distinct(self.network)), COPULA: save_tensors(copula)}
@@ -157,6 +168,7 @@ class LearnedModel:
                 drop=told.drop,
                 threads=told.threads,
                 spread=told.spread or (1.0,) * len(scalers.targets),
+                reaction=Reaction(**told.reaction.model_dump()) if told.reaction else Reaction(),
             )
             require(kind, _fitting(model))
             require(kind, {"forecast of an empty market": _forecasts(model)})

@@ -20,6 +20,7 @@ from oihedge.forecast.calibration import Calibration, EventScore, fit_calibratio
 from oihedge.forecast.kinds import network_class
 from oihedge.forecast.learned import LearnedModel
 from oihedge.forecast.panel import Floats, Ints, Mask, Roles
+from oihedge.forecast.reaction import Reaction, fit_reaction
 from oihedge.forecast.scaling import Scalers, fit_scalers
 from oihedge.forecast.scenarios import Copula, Scenarios, fit_copula, probability_transform
 from oihedge.forecast.segments import Cover, Rows, evenly
@@ -30,6 +31,9 @@ from oihedge.forecast.training import accelerator, train
 from oihedge.forecast.unwind import unwind_labels
 from oihedge.forecast.warm_start import warm_start
 from oihedge.forecast.windows import first_rows, training_batches, window_dataset
+
+REACTION_FORECASTS = 4096
+"""Forecasts of the training window, evenly spaced, that the reaction is learnt on: neighbours overlap almost wholly."""
 
 
 def fit_learned(
@@ -105,14 +109,14 @@ def _event_score(blocks: Blocks, scalers: Scalers, label: Mask, settings: Foreca
 def _calibrate(
     model: LearnedModel, blocks: Blocks, rows: Ints, label: Mask, settings: Forecast
 ) -> tuple[LearnedModel, dict[str, Any]]:
-    panel = blocks.panel
+    panel, training = blocks.panel, blocks.training_instants()
+    model = replace(model, reaction=_reaction(model, blocks, evenly(training, REACTION_FORECASTS), settings))
     came, quantiles = _ahead(blocks, rows, settings.targets), model.quantiles(panel, rows)
     spread = fit_spread(came, quantiles, settings.quantiles, panel.hour[rows])
     quantiles = widened(quantiles, spread, settings.quantiles)
     paths = len(PATH_TARGETS)
     pits = probability_transform(came[:, :paths], quantiles[:, :paths], settings.quantiles)
     joint = replace(model, scenarios=_scenarios(fit_copula(pits), settings), spread=spread)
-    training = blocks.training_instants()
     base_rate = float(label[training].mean()) if len(training) else 0.0
     # Assets unwind together: an hour counts once, however many of them are forecast at it.
     effective = len(np.unique(panel.hour[rows])) * settings.calibration_stride_h / settings.horizon_h
@@ -126,9 +130,17 @@ def _calibrate(
         "base_rate": base_rate,
         "copula_freedom": None if np.isinf(joint.scenarios.copula.freedom) else joint.scenarios.copula.freedom,
         "spread": dict(zip(settings.targets, spread, strict=True)),
+        "reaction": dict(zip(PATH_TARGETS, joint.reaction.exponents, strict=True)),
         "calibration_forecasts": len(rows),
         "calibration_events": int(label[rows].sum()),
     }
+
+
+def _reaction(model: LearnedModel, blocks: Blocks, rows: Ints, settings: Forecast) -> Reaction:
+    """Fit on the training window: forty-five held-back days see too few moods of a market."""
+    lately, quantiles = model.lately(blocks.panel, rows), model.quantiles(blocks.panel, rows)[:, : len(PATH_TARGETS)]
+    came = _ahead(blocks, rows, PATH_TARGETS)
+    return fit_reaction(came, quantiles, settings.quantiles, lately, blocks.panel.hour[rows])
 
 
 def _ahead(blocks: Blocks, rows: Ints, targets: Sequence[str]) -> Floats:

@@ -44,7 +44,7 @@ class Forecast(Settings):
     model: Annotated[str, AfterValidator(known_kind)]
     encoder_h: Hours
     horizon_h: Hours
-    targets: Targets = ("log_return", "log_oi")
+    targets: Targets = PATH_TARGETS
     """What is forecast k hours ahead: the hour's log changes, and what the `features.realised_h` hours that end there
     realise; the last step's value of those lies wholly ahead of the forecast."""
     drop: Drop

@@ -8,7 +8,7 @@ two such errors is believed: without evidence the factor is 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -30,19 +30,23 @@ def fit_spread(actual: Floats, quantiles: Floats, levels: Sequence[float], hour:
         levels: their probabilities, 0.5 among them.
         hour: the instants of the forecasts (forecasts,).
     """
-    # Twice the horizon: most forecasts of a block then share no hour with those of another.
-    block = (hour - hour.min()) // max(BLOCK_H, 2 * actual.shape[-1])
-    return tuple(
-        _factor(_losses(actual[:, n], quantiles[:, n], np.asarray(levels, dtype=np.float64), block))
-        for n in range(actual.shape[1])
-    )
+    block = blocks_of(hour, actual.shape[-1])
+    tried = np.log(FACTORS)
+    losses = (losses_by_block(actual[:, n], quantiles[:, n], levels, block, FACTORS) for n in range(actual.shape[1]))
+    return tuple(float(np.exp(believed(tried, of))) for of in losses)
 
 
-def widened(quantiles: Floats, factors: Sequence[float], levels: Sequence[float]) -> Floats:
-    """Return `quantiles` (forecasts, targets, steps, levels) as far from their median as `factors` (targets,) say."""
+def widened(quantiles: Floats, factors: Floats | Sequence[float], levels: Sequence[float]) -> Floats:
+    """Return `quantiles` (forecasts, targets, steps, levels) as far from their median as `factors` say.
+
+    Args:
+        quantiles: sorted.
+        factors: (targets,), or (forecasts, targets).
+        levels: probabilities of the quantiles, 0.5 among them.
+    """
     middle = list(levels).index(0.5)
     median = quantiles[..., middle : middle + 1]
-    return np.asarray(median + np.asarray(factors)[:, None, None] * (quantiles - median))
+    return np.asarray(median + np.asarray(factors)[..., None, None] * (quantiles - median))
 
 
 def at_edge(factors: Mapping[str, float]) -> list[str]:
@@ -59,24 +63,58 @@ def at_edge(factors: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _losses(actual: Floats, quantiles: Floats, levels: Floats, block: Ints) -> Floats:
-    """Return the quantile loss summed over each block's forecasts, (factors, blocks); empty blocks are left out."""
+def blocks_of(hour: Ints, horizon_h: int) -> Ints:
+    """Return which block each forecast belongs to; twice the horizon long, most of two blocks share no hour ahead."""
+    return np.asarray((hour - hour.min()) // max(BLOCK_H, 2 * horizon_h))
+
+
+def losses_by_block(
+    actual: Floats, quantiles: Floats, levels: Sequence[float], block: Ints, tried: Iterable[Floats | float]
+) -> Floats:
+    """Return one target's quantile loss summed over each block's forecasts, (tried, blocks), empty blocks left out.
+
+    Args:
+        actual: (forecasts, steps).
+        quantiles: (forecasts, steps, levels), sorted.
+        levels: their probabilities.
+        block: of each forecast.
+        tried: what the distances from the median are multiplied by: one number, or one a forecast (forecasts,).
+    """
+    at = np.asarray(levels, dtype=np.float64)
     median = quantiles[..., list(levels).index(0.5), None]
     apart, miss = quantiles - median, actual[..., None] - median
     _, of = np.unique(block, return_inverse=True)
     sums = []
-    for factor in FACTORS:
-        over = miss - factor * apart
-        sums.append(np.bincount(of, np.maximum(levels * over, (levels - 1) * over).sum(axis=(1, 2))))
+    for factor in tried:
+        over = miss - np.reshape(factor, (-1, 1, 1)) * apart
+        sums.append(np.bincount(of, np.maximum(at * over, (at - 1) * over).sum(axis=(1, 2))))
     return np.array(sums)
 
 
-def _factor(losses: Floats) -> float:
-    """Return the factor of least loss, its logarithm shrunk by what leaving out each block shows of its error."""
-    tried, total, blocks = np.log(FACTORS), losses.sum(axis=1), losses.shape[1]
-    best = tried[total.argmin()]
-    without = tried[(total[:, None] - losses).argmin(axis=0)]
+def believed(tried: Floats, losses: Floats) -> float:
+    """Return what has the least loss, shrunk towards 0 by what leaving out each block shows of its error.
+
+    Args:
+        tried: (tried,), evenly spaced, 0 for no change.
+        losses: (tried, blocks).
+    """
+    total, blocks = losses.sum(axis=1, keepdims=True), losses.shape[1]
+    (best,), without = _least(tried, total), _least(tried, total - losses)
     variance = (blocks - 1) / blocks * ((without - without.mean()) ** 2).sum()
     if blocks < 2 or best == 0:
-        return 1.0
-    return float(np.exp(best * max(0.0, 1 - ERRORS**2 * variance / best**2)))
+        return 0.0
+    return float(best * max(0.0, 1 - ERRORS**2 * variance / best**2))
+
+
+def _least(tried: Floats, losses: Floats) -> Floats:
+    """Return where each column of `losses` (tried, columns) is least, between those tried by a parabola.
+
+    The nearest one tried would not do: leaving out a block moves it by a whole step or not at all, which is no error.
+    """
+    at = losses.argmin(axis=0)
+    inside = np.clip(at, 1, len(tried) - 2)
+    before, here, after = (np.take_along_axis(losses, (inside + step)[None], axis=0)[0] for step in (-1, 0, 1))
+    bend = before - 2 * here + after
+    off = np.where(bend > 0, (before - after) / 2 / np.where(bend > 0, bend, 1.0), 0.0)
+    between = tried[inside] + np.clip(off, -0.5, 0.5) * (tried[1] - tried[0])
+    return np.asarray(np.where(at == inside, between, tried[at]))

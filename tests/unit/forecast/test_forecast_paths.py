@@ -113,7 +113,7 @@ def test_paths_are_those_of_the_forecast_and_survive_reloading(model, market, tm
     assert isinstance(again, LearnedModel)
     np.testing.assert_allclose(again.paths(market, at).changes, told.changes, atol=1e-9)
     assert again.scenarios.copula.freedom == model.scenarios.copula.freedom
-    assert again.spread == model.spread
+    assert (again.spread, again.reaction) == (model.spread, model.reaction)
 
 
 def test_no_path_looks_ahead(model, market):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oihedge.forecast.spread import at_edge, fit_spread, widened
+from oihedge.forecast.spread import at_edge, believed, fit_spread, widened
 
 LEVELS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 NORMAL = np.array([-2.0537, -1.2816, -0.6745, 0.0, 0.6745, 1.2816, 2.0537])
@@ -41,9 +41,16 @@ def test_what_a_few_wild_days_suggest_is_not_believed():
     wild = came.copy()
     wild[48:72] *= 4
     assert fit_spread(wild, said, LEVELS, np.arange(HOURS)) == (1.0, 1.0)
-    moody, _ = forecasts(1.3, moods=0.8)
-    steady, _ = forecasts(1.3)
-    assert fit_spread(moody, said, LEVELS, np.arange(HOURS))[0] < fit_spread(steady, said, LEVELS, np.arange(HOURS))[0]
+
+
+def test_the_least_loss_lies_between_what_is_tried_and_has_an_error_finer_than_a_step():
+    tried = np.arange(-4, 5) / 10
+    of_blocks = np.array([0.11, 0.13, 0.12, 0.14])
+    losses = (tried[:, None] - of_blocks) ** 2  # each block has its own
+    left_out = [np.delete(of_blocks, n).mean() for n in range(4)]
+    variance = 3 / 4 * ((left_out - np.mean(left_out)) ** 2).sum()
+    assert believed(tried, losses) == pytest.approx(0.125 * (1 - 4 * variance / 0.125**2))
+    assert believed(tried, (tried[:, None] - np.array([0.9, 0.9])) ** 2) == 0.4, "the edge is the edge"
 
 
 def test_medians_stay_and_quantiles_stay_sorted():
