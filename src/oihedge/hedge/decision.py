@@ -40,6 +40,7 @@ class DecisionInputs:
         markets: what may be ordered; None: unreadable.
         model: what forecast; `ModelRef.none` for the model-free rule.
         horizon_h: of p_unwind.
+        drop: of p_unwind, as a share of open interest.
         data_version: lake version by table.
         config_hash: digest of the settings.
         code_version: of this package.
@@ -56,6 +57,7 @@ class DecisionInputs:
     markets: Sequence[MarketSpec] | None
     model: ModelRef
     horizon_h: int
+    drop: float
     data_version: Mapping[str, int]
     config_hash: str
     code_version: str
@@ -166,6 +168,7 @@ def _hedge(
         "p_unwind": _number(told.get("p_unwind")),
         "p_unwind_base": _number(told.get("p_unwind_base")),
         "p_unwind_horizon_h": inputs.horizon_h,
+        "p_unwind_drop": inputs.drop,
         "signals": {name: _number(told.get(name)) for name in SIGNALS},
         "confirmations": list(told.get("confirmations") or ()),
         "oi_leader": told.get("oi_leader"),

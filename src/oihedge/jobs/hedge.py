@@ -164,6 +164,7 @@ def make(lake: Lake, config: Config, inputs: Inputs) -> Answer:
             markets=None if inputs.markets is None else [MarketSpec(**one) for one in inputs.markets],
             model=_ref(inputs.model) if inputs.model else ModelRef.none(config.registry.model_name),
             horizon_h=config.forecast.horizon_h,
+            drop=config.forecast.drop,
             data_version=inputs.versions,
             config_hash=inputs.config_hash,
             code_version=inputs.code_version,

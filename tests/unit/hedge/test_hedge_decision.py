@@ -33,7 +33,8 @@ def inputs_of(rows: pl.DataFrame, settings: Any, **changes: Any) -> DecisionInpu
     given = DecisionInputs(
         decision_id="d1", as_of=AS_OF, newest=newest(rows, None, settings, {}).rows, prices=PRICES,
         positions=read_positions(CONF / "positions.json"), markets=read_markets(CONF / "markets.json"),
-        model=ModelRef.none("oihedge"), horizon_h=24, data_version={"features": 12}, config_hash="c", code_version="v",
+        model=ModelRef.none("oihedge"), horizon_h=24, drop=0.1, data_version={"features": 12},
+        config_hash="c", code_version="v",
         simulated=True, reasons=("no_champion",),
     )  # fmt: skip
     return dataclasses.replace(given, **changes)
@@ -134,7 +135,8 @@ def test_a_forecast_that_is_no_number_holds(settings: Any, make_rows: Any) -> No
     )
     assert (document["status"], document["hedges"][1]["p_unwind"]) == ("hold", None)
     assert "forecast_nan:ETH" in document["reasons"]
-    assert document["hedges"][0]["p_unwind"] == 0.1
+    told = document["hedges"][0]
+    assert (told["p_unwind"], told["p_unwind_horizon_h"], told["p_unwind_drop"]) == (0.1, 24, 0.1)
 
 
 @pytest.mark.parametrize(
