@@ -79,3 +79,10 @@ def test_a_kind_that_there_is_not_is_refused(experiment: Path) -> None:
     config = load(experiment=str(experiment), home=home_of(experiment, "none"))
     with pytest.raises(ConfigError, match="'prophet'"):
         compare.run(config, as_of=AS_OF, kinds=("prophet",))
+
+
+def test_a_fit_cut_by_the_clock_is_told_with_its_fold_and_kind(experiment: Path) -> None:
+    config = load(["forecast.max_train_s=0.001"], experiment=str(experiment), home=home_of(experiment, "late"))
+    told = compare.run(config, as_of=AS_OF, kinds=("linear",)).warnings
+    assert [line.partition(":")[0] for line in told] == [f"fold {n}, linear" for n in (1, 2, 3)]
+    assert all("cut at forecast.max_train_s" in line for line in told)

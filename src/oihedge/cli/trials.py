@@ -78,3 +78,5 @@ def compared(console: Console, report: Mapping[str, Any]) -> None:
     label = f"{report['label']}, price: {report['price_label']}"
     tables.table(console, f"forecasts of {report['forecasts']} unseen hours x assets ({label})", report["models"])
     tables.table(console, f"fold by fold ({label})", report["folds"])
+    for warning in report["warnings"]:
+        tables.say(console, f"warning: {warning}")

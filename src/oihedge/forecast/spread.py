@@ -50,16 +50,19 @@ def widened(quantiles: Floats, factors: Floats | Sequence[float], levels: Sequen
 
 
 def at_edge(factors: Mapping[str, float]) -> list[str]:
-    """Say of which target's factor the edge of what is tried is all that is known: a block with a frozen feed does so.
+    """Say of which target's factor the edge of what is tried is all that is known: bad data in the block does so.
 
     Args:
         factors: by target, as a fit's `facts["spread"]` holds them.
     """
     return [
-        f"spread of {target} is {factor:.2f}, the edge of what is tried: its calibration block is not like what was "
-        "trained on, look for a frozen feed there"
+        f"spread of {target} is {factor:.2f}, the edge of what is tried: its calibration block is far {what} there"
         for target, factor in factors.items()
-        if np.isclose(factor, FACTORS[[0, -1]]).any()
+        for edge, what in (
+            (FACTORS[0], "calmer than the training window, look for a frozen feed"),
+            (FACTORS[-1], "wilder than the training window, look for bad values"),
+        )
+        if np.isclose(factor, edge)
     ]
 
 

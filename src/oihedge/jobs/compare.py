@@ -29,11 +29,11 @@ from oihedge.evaluation.scores import (
     skill,
 )
 from oihedge.features.labels import unwind_label
-from oihedge.forecast.fit import quiet
+from oihedge.forecast.fit import Fitted, quiet
 from oihedge.forecast.kinds import CLOSED_FORM, LEARNED
 from oihedge.forecast.scenarios import JointPaths
 from oihedge.jobs.epochs import told
-from oihedge.jobs.evaluate import WithCalendar, extend, lay_folds, train, window_of
+from oihedge.jobs.evaluate import WithCalendar, extend, lay_folds, train, warnings_of, window_of
 from oihedge.jobs.featuring import features
 
 KINDS = (*LEARNED, *CLOSED_FORM)
@@ -61,6 +61,8 @@ class CompareReport:
     models: tuple[dict[str, Any], ...]
     folds: tuple[dict[str, Any], ...]
     forecasts: int
+    warnings: tuple[str, ...]
+    """What an operator ought to know of how the fits went."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -88,7 +90,7 @@ def run(config: Config, *, as_of: datetime, kinds: Sequence[str] = (), progress:
     labels = unwind_label(rows, config.forecast.horizon_h, config.forecast.drop)
     parts: dict[str, list[Aligned]] = {kind: [] for kind in asked}
     paths: dict[str, list[Coverage]] = {kind: [] for kind in asked}
-    seconds = dict.fromkeys(asked, 0.0)
+    seconds, warnings = dict.fromkeys(asked, 0.0), list[str]()
     laid = lay_folds(config, rows)
     for fold in laid:
         forecasts = {}
@@ -96,7 +98,9 @@ def run(config: Config, *, as_of: datetime, kinds: Sequence[str] = (), progress:
             done, total = fold.index * len(asked) + number, len(laid) * len(asked)
             progress(done, total, f"fold {fold.index + 1}: {kind}")
             began = time.perf_counter()
-            model, seen, instants = _fitted(config, rows, fold, kind, progress), *_asked(rows, fold)
+            fitted, (seen, instants) = _fitted(config, rows, fold, kind, progress), _asked(rows, fold)
+            warnings += [f"fold {fold.index + 1}, {kind}: {line}" for line in warnings_of(fitted.facts)]
+            model = WithCalendar(fitted, config)
             forecasts[kind] = model.predict(seen, instants)
             paths[kind].append(_paths(config, model, rows, seen, instants))
             seconds[kind] += time.perf_counter() - began
@@ -104,12 +108,12 @@ def run(config: Config, *, as_of: datetime, kinds: Sequence[str] = (), progress:
         for kind, same in _same(forecasts).items():
             parts[kind].append(align(same, rows, labels, rate))
     progress(len(laid) * len(asked), len(laid) * len(asked), "compared")
-    return _report(config, as_of, laid, parts, paths, seconds)
+    return _report(config, as_of, laid, parts, paths, seconds, warnings)
 
 
-def _fitted(config: Config, rows: pl.DataFrame, fold: Fold, kind: str, progress: Progress) -> WithCalendar:
+def _fitted(config: Config, rows: pl.DataFrame, fold: Fold, kind: str, progress: Progress) -> Fitted:
     report = told(progress, f"fold {fold.index + 1} {kind}", config.forecast.max_epochs, quiet)
-    return WithCalendar(train(config, rows, window_of(fold), model=kind, report=report), config)
+    return train(config, rows, window_of(fold), model=kind, report=report)
 
 
 def _asked(rows: pl.DataFrame, fold: Fold) -> tuple[pl.DataFrame, list[datetime]]:
@@ -140,7 +144,7 @@ def _same(forecasts: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
 
 def _report(
     config: Config, as_of: datetime, laid: Sequence[Fold], parts: dict[str, list[Aligned]],
-    paths: dict[str, list[Coverage]], seconds: dict[str, float],
+    paths: dict[str, list[Coverage]], seconds: dict[str, float], warnings: Sequence[str],
 ) -> CompareReport:  # fmt: skip
     levels = config.forecast.quantiles
     ahead = config.features.realised_h
@@ -164,7 +168,7 @@ def _report(
     ]  # fmt: skip
     return CompareReport(
         as_of, config.run.label, config.run.price_label, tuple(plain(one) for one in models),
-        tuple(plain(one) for one in by_fold), pooled[REFERENCE]["forecasts"],
+        tuple(plain(one) for one in by_fold), pooled[REFERENCE]["forecasts"], tuple(warnings),
     )  # fmt: skip
 
 

@@ -62,12 +62,12 @@ def test_medians_stay_and_quantiles_stay_sorted():
     np.testing.assert_array_equal(widened(said, (1.0, 1.0), LEVELS), np.asarray(said))
 
 
-@pytest.mark.parametrize(("wilder", "edge"), [(0.0, "0.50"), (5.0, "2.01")])
-def test_a_factor_at_the_edge_of_what_is_tried_is_told_with_its_target(wilder, edge):
+@pytest.mark.parametrize(("wilder", "edge", "why"), [(0.0, "0.50", "frozen feed"), (5.0, "2.01", "bad values")])
+def test_a_factor_at_the_edge_of_what_is_tried_is_told_with_its_target(wilder, edge, why):
     """0 is what a frozen feed does: every hour brings the same, and no quantile is narrow enough for that."""
     came, said = forecasts(wilder)
     came[:, 0] = forecasts(1.4)[0][:, 0]
     factors = fit_spread(came, said, LEVELS, np.arange(HOURS))
     (line,) = at_edge(dict(zip(("log_return", "log_oi"), factors, strict=True)))
     assert line.startswith(f"spread of log_oi is {edge}, the edge of what is tried")
-    assert "frozen feed" in line
+    assert why in line
