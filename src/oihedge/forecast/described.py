@@ -89,8 +89,9 @@ class Learned(Described):
     drop: Drop
     threads: Threads
     spread: tuple[Positive, ...] | None = None
+    recalibration: tuple[tuple[Positive, ...], ...] | None = None
     reaction: _Reaction | None = None
-    """What was written before there were factors has neither."""
+    """What was written before there were factors has none of these."""
 
 
 class Counted(Described):

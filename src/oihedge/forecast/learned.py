@@ -26,6 +26,7 @@ from oihedge.forecast.kinds import network_class
 from oihedge.forecast.network import Network, forecast_windows
 from oihedge.forecast.panel import Floats, Ints, Panel, build_panel
 from oihedge.forecast.reaction import Reaction, lately_moved
+from oihedge.forecast.recalibration import recalibrated
 from oihedge.forecast.scaling import Scalers
 from oihedge.forecast.scenarios import Copula, JointPaths, Scenarios
 from oihedge.forecast.segments import Rows
@@ -51,6 +52,8 @@ class LearnedModel:
     threads: int
     spread: tuple[float, ...]
     """Per target, what the network's distances from its median are multiplied by (`spread`)."""
+    recalibration: Floats
+    """Before that, by level (targets, levels): what the training window says of the quantiles' shape."""
     reaction: Reaction = field(default_factory=Reaction)
     """By how much more or less at an hour, for how much the target has just moved."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -107,6 +110,7 @@ class LearnedModel:
         with torch_threads(self.threads):
             scaled = forecast_windows(self.network, tensors, first_rows(rows, self.shape[0]))
         told = self.scalers.restore(np.sort(scaled, axis=-1), panel.asset[rows])
+        told = recalibrated(told, self.recalibration, self.scenarios.levels)
         factors = np.tile(self.spread, (len(rows), 1))
         factors[:, : len(PATH_TARGETS)] *= self.reaction.widths(self.lately(panel, rows))
         return widened(told, factors, self.scenarios.levels)
@@ -135,6 +139,7 @@ class LearnedModel:
             "drop": self.drop,
             "threads": self.threads,
             "spread": list(self.spread),
+            "recalibration": self.recalibration.tolist(),
             "reaction": asdict(self.reaction),
         }
         copula = {"correlation": torch.from_numpy(self.scenarios.copula.correlation)}
@@ -168,6 +173,7 @@ class LearnedModel:
                 drop=told.drop,
                 threads=told.threads,
                 spread=told.spread or (1.0,) * len(scalers.targets),
+                recalibration=np.array(told.recalibration or np.ones((len(scalers.targets), len(drawn.levels)))),
                 reaction=Reaction(**told.reaction.model_dump()) if told.reaction else Reaction(),
             )
             require(kind, _fitting(model))
@@ -188,6 +194,7 @@ def _fitting(model: LearnedModel) -> dict[str, bool]:
         "scalers": scalers.center.shape == scalers.spread.shape == (assets, columns)
         and scalers.target_center.shape == scalers.target_spread.shape == (assets, targets),
         "spread": len(model.spread) == targets,
+        "recalibration": model.recalibration.shape == (targets, len(model.scenarios.levels)),
         "score": len(model.score.weights) == columns + assets,
         "correlation": correlation.shape == (size, size)
         and bool(np.allclose(correlation, correlation.T) and np.allclose(np.diagonal(correlation), 1)),

@@ -20,7 +20,8 @@ from oihedge.forecast.calibration import Calibration, EventScore, fit_calibratio
 from oihedge.forecast.kinds import network_class
 from oihedge.forecast.learned import LearnedModel
 from oihedge.forecast.panel import Floats, Ints, Mask, Roles
-from oihedge.forecast.reaction import Reaction, fit_reaction
+from oihedge.forecast.reaction import fit_reaction
+from oihedge.forecast.recalibration import fit_recalibration, recalibrated
 from oihedge.forecast.scaling import Scalers, fit_scalers
 from oihedge.forecast.scenarios import Copula, Scenarios, fit_copula, probability_transform
 from oihedge.forecast.segments import Cover, Rows, evenly
@@ -32,8 +33,8 @@ from oihedge.forecast.unwind import unwind_labels
 from oihedge.forecast.warm_start import warm_start
 from oihedge.forecast.windows import first_rows, training_batches, window_dataset
 
-REACTION_FORECASTS = 4096
-"""Forecasts of the training window, evenly spaced, that the reaction is learnt on: neighbours overlap almost wholly."""
+TRAINING_FORECASTS = 4096
+"""Forecasts of the training window, evenly spaced, that quantiles are judged on: neighbours overlap almost wholly."""
 
 
 def fit_learned(
@@ -83,6 +84,7 @@ def _train(
         network=network, scalers=scalers, scenarios=_scenarios(independent, settings), score=score,
         calibration=Calibration(), known=tuple(roles.known), shape=shape, drop=settings.drop, threads=settings.threads,
         spread=(1.0,) * len(settings.targets),
+        recalibration=np.ones((len(settings.targets), len(settings.quantiles))),
     )  # fmt: skip
     warm = warm_start(model, start_from)
     held_back = Rows.of_panel(panel, inputs, shape, targets, categories.codes)
@@ -110,7 +112,7 @@ def _calibrate(
     model: LearnedModel, blocks: Blocks, rows: Ints, label: Mask, settings: Forecast
 ) -> tuple[LearnedModel, dict[str, Any]]:
     panel, training = blocks.panel, blocks.training_instants()
-    model = replace(model, reaction=_reaction(model, blocks, evenly(training, REACTION_FORECASTS), settings))
+    model = _as_trained(model, blocks, evenly(training, TRAINING_FORECASTS), settings)
     came, quantiles = _ahead(blocks, rows, settings.targets), model.quantiles(panel, rows)
     spread = fit_spread(came, quantiles, settings.quantiles, panel.hour[rows])
     quantiles = widened(quantiles, spread, settings.quantiles)
@@ -136,11 +138,14 @@ def _calibrate(
     }
 
 
-def _reaction(model: LearnedModel, blocks: Blocks, rows: Ints, settings: Forecast) -> Reaction:
-    """Fit on the training window: forty-five held-back days see too few moods of a market."""
-    lately, quantiles = model.lately(blocks.panel, rows), model.quantiles(blocks.panel, rows)[:, : len(PATH_TARGETS)]
-    came = _ahead(blocks, rows, PATH_TARGETS)
-    return fit_reaction(came, quantiles, settings.quantiles, lately, blocks.panel.hour[rows])
+def _as_trained(model: LearnedModel, blocks: Blocks, rows: Ints, settings: Forecast) -> LearnedModel:
+    """Learn the quantiles' shape and reaction on the training window: forty-five held-back days see too few moods."""
+    panel, levels, paths = blocks.panel, settings.quantiles, len(PATH_TARGETS)
+    came, quantiles = _ahead(blocks, rows, settings.targets), model.quantiles(panel, rows)
+    factors = fit_recalibration(came, quantiles, levels)
+    shaped = recalibrated(quantiles, factors, levels)[:, :paths]
+    reaction = fit_reaction(came[:, :paths], shaped, levels, model.lately(panel, rows), panel.hour[rows])
+    return replace(model, recalibration=factors, reaction=reaction)
 
 
 def _ahead(blocks: Blocks, rows: Ints, targets: Sequence[str]) -> Floats:

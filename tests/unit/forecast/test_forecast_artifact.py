@@ -102,6 +102,8 @@ def refuses(folder, keys, value, words):
         (("reaction", "exponents"), [2.0, 0.0], "exponents"),
         (("reaction", "exponents"), [0.1], "exponents"),
         (("reaction", "usual"), [0.0, 1.0], "usual"),
+        (("recalibration",), [[1.0, 1.0]], "recalibration"),
+        (("recalibration",), [[1.0, -1.0, 1.0]] * 2, "recalibration"),
         (("threads",), 10**6, "threads"),
         (("drop",), None, "drop"),
         (("scenarios", "freedom"), -3.0, "freedom"),

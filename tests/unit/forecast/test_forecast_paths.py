@@ -114,6 +114,7 @@ def test_paths_are_those_of_the_forecast_and_survive_reloading(model, market, tm
     np.testing.assert_allclose(again.paths(market, at).changes, told.changes, atol=1e-9)
     assert again.scenarios.copula.freedom == model.scenarios.copula.freedom
     assert (again.spread, again.reaction) == (model.spread, model.reaction)
+    np.testing.assert_array_equal(again.recalibration, model.recalibration)
 
 
 def test_no_path_looks_ahead(model, market):
