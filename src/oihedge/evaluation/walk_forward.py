@@ -134,8 +134,12 @@ def _run_fold(
     policy = decide(rows, forecasts.filter(pl.col("step") == inputs.horizon_h))
     rule = decide(rows, None)
     ledgers, applied = _backtests(inputs, fold, settings, policy, rule)
+    # Scored is what could be decided on: a forecast from rows that came late was none at the time.
     tested, tested_others = same_instants(
-        *(frame.filter(pl.col("ts") >= fold.test_start) for frame in (forecasts, others))
+        *(
+            frame.filter(pl.col("ts") >= fold.test_start).join(rule, on=["asset", "ts"], how="semi")
+            for frame in (forecasts, others)
+        )
     )
     rate = base_rates(inputs.labels, fold.train_start, fold.train_end - inputs.horizon_h * HOUR)
     return _FoldResult(

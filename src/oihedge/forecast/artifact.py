@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from oihedge.core.errors import ModelError
 from oihedge.core.hashing import canonical_json
 
 FORMAT = "oihedge.model/1"
+MOST_BYTES = 2**30
+"""A larger file is not read at all: what saves models here does not write it, and it might not fit into memory."""
 MANIFEST, DESCRIPTION = "manifest.json", "model.json"
 
 
@@ -54,6 +57,10 @@ def read_artifact(folder: Path) -> tuple[str, dict[str, Any], dict[str, bytes]]:
 
 def _bytes(path: Path) -> bytes:
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+            got = f"{found.st_size} bytes" if stat.S_ISREG(found.st_mode) else stat.filemode(found.st_mode)
+            raise ModelError(f"{path} is no file of a saved model", expected=f"at most {MOST_BYTES} bytes", got=got)
         return path.read_bytes()
     except OSError as error:
         raise ModelError(

@@ -88,6 +88,7 @@ class Learned(Described):
     calibration: _Calibration
     drop: Drop
     threads: Threads
+    learnt_until: Annotated[int, Field(ge=0)] | None = None
     spread: tuple[Positive, ...] | None = None
     recalibration: tuple[tuple[Positive, ...], ...] | None = None
     reaction: _Reaction | None = None

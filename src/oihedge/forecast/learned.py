@@ -50,6 +50,8 @@ class LearnedModel:
     shape: tuple[int, int]
     drop: float
     threads: int
+    learnt_until: int | None
+    """The last hour (since 1970) that its weights have seen; None in what was stored before this was."""
     spread: tuple[float, ...]
     """Per target, what the network's distances from its median are multiplied by (`spread`)."""
     recalibration: Floats
@@ -138,6 +140,7 @@ class LearnedModel:
             "shape": list(self.shape),
             "drop": self.drop,
             "threads": self.threads,
+            "learnt_until": self.learnt_until,
             "spread": list(self.spread),
             "recalibration": self.recalibration.tolist(),
             "reaction": asdict(self.reaction),
@@ -172,6 +175,7 @@ class LearnedModel:
                 shape=told.shape,
                 drop=told.drop,
                 threads=told.threads,
+                learnt_until=told.learnt_until,
                 spread=told.spread or (1.0,) * len(scalers.targets),
                 recalibration=np.array(told.recalibration or np.ones((len(scalers.targets), len(drawn.levels)))),
                 reaction=Reaction(**told.reaction.model_dump()) if told.reaction else Reaction(),

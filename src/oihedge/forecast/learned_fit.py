@@ -83,7 +83,7 @@ def _train(
     model = LearnedModel(
         network=network, scalers=scalers, scenarios=_scenarios(independent, settings), score=score,
         calibration=Calibration(), known=tuple(roles.known), shape=shape, drop=settings.drop, threads=settings.threads,
-        spread=(1.0,) * len(settings.targets),
+        learnt_until=blocks.last_training_hour, spread=(1.0,) * len(settings.targets),
         recalibration=np.ones((len(settings.targets), len(settings.quantiles))),
     )  # fmt: skip
     warm = warm_start(model, start_from)

@@ -7,11 +7,16 @@ from oihedge.forecast.learned import LearnedModel
 
 
 def warm_start(fresh: LearnedModel, former: FittedModel | None) -> str:
-    """Copy the weights of `former` into the untrained network of `fresh`; return "yes", or why they do not fit."""
+    """Copy the weights of `former` into the untrained network of `fresh`; return "yes", or why not.
+
+    Weights that have seen hours which are held back here would make the calibration believe them.
+    """
     if former is None:
         return "no: no model was given"
     if not isinstance(former, LearnedModel) or former.kind != fresh.kind:
         return f"no: the earlier model is {former.kind}, this one {fresh.kind}"
+    if former.learnt_until is None or former.learnt_until > (fresh.learnt_until or 0):
+        return "no: the earlier model has learnt from hours that are held back here"
     compared = {
         "targets": (former.scalers.targets, fresh.scalers.targets),
         "inputs": (former.scalers.columns, fresh.scalers.columns),

@@ -33,7 +33,7 @@ from oihedge.forecast.fit import Fitted, quiet
 from oihedge.forecast.kinds import CLOSED_FORM, LEARNED
 from oihedge.forecast.scenarios import JointPaths
 from oihedge.jobs.epochs import told
-from oihedge.jobs.evaluate import WithCalendar, extend, lay_folds, train, warnings_of, window_of
+from oihedge.jobs.evaluate import WithCalendar, extend, in_time, known_by, lay_folds, train, warnings_of, window_of
 from oihedge.jobs.featuring import features
 
 KINDS = (*LEARNED, *CLOSED_FORM)
@@ -101,7 +101,8 @@ def run(config: Config, *, as_of: datetime, kinds: Sequence[str] = (), progress:
             fitted, (seen, instants) = _fitted(config, rows, fold, kind, progress), _asked(rows, fold)
             warnings += [f"fold {fold.index + 1}, {kind}: {line}" for line in warnings_of(fitted.facts)]
             model = WithCalendar(fitted, config)
-            forecasts[kind] = model.predict(seen, instants)
+            # As in a backtest, what is forecast from rows that came late was no forecast at the time.
+            forecasts[kind] = model.predict(seen, instants).join(in_time(config, seen), on=["asset", "ts"], how="semi")
             paths[kind].append(_paths(config, model, rows, seen, instants))
             seconds[kind] += time.perf_counter() - began
         rate = base_rates(labels, fold.train_start, fold.train_end - config.forecast.horizon_h * HOUR)
@@ -113,7 +114,7 @@ def run(config: Config, *, as_of: datetime, kinds: Sequence[str] = (), progress:
 
 def _fitted(config: Config, rows: pl.DataFrame, fold: Fold, kind: str, progress: Progress) -> Fitted:
     report = told(progress, f"fold {fold.index + 1} {kind}", config.forecast.max_epochs, quiet)
-    return train(config, rows, window_of(fold), model=kind, report=report)
+    return train(config, known_by(rows, fold), window_of(fold), model=kind, report=report)
 
 
 def _asked(rows: pl.DataFrame, fold: Fold) -> tuple[pl.DataFrame, list[datetime]]:

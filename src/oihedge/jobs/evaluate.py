@@ -131,6 +131,16 @@ def lay_folds(config: Config, rows: pl.DataFrame) -> list[Fold]:
     return folds(first, last, config.evaluation, config.forecast.train_days, config.forecast.calibration_days)
 
 
+def known_by(rows: pl.DataFrame, fold: Fold) -> pl.DataFrame:
+    """Return the feature rows that were known when the fold's model would have gone to work."""
+    return rows.filter(pl.col("available_at") <= fold.test_start)
+
+
+def in_time(config: Config, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the feature rows that were known in time to decide on."""
+    return rows.filter(pl.col("available_at") - pl.col("ts") <= config.hedge.max_data_age)
+
+
 def window_of(fold: Fold) -> dict[str, datetime]:
     """Return what `train` may read of a fold; it ends the purge before the test window."""
     return {"train_start": fold.train_start, "train_end": fold.train_end, "calibration_end": fold.calibration_end}
@@ -138,8 +148,7 @@ def window_of(fold: Fold) -> dict[str, datetime]:
 
 def decisions_of(config: Config, rows: pl.DataFrame, forecasts: pl.DataFrame | None) -> pl.DataFrame:
     """Run the hedge policy (None: the model-free rule) over feature rows that were known in time to decide on."""
-    in_time = rows.filter(pl.col("available_at") - pl.col("ts") <= config.hedge.max_data_age)
-    return decide(in_time, forecasts, config.hedge, {}).rows
+    return decide(in_time(config, rows), forecasts, config.hedge, {}).rows
 
 
 def assess(
@@ -174,8 +183,9 @@ def assess(
         window, name = window_of(fold), f"fold {fold.index + 1}"
         kept = checkpoints / f"{name}.safetensors" if checkpoints else None
         report = told(progress, name, config.forecast.max_epochs, quiet)
-        mine = train(config, rows, window, report=report, checkpoint=kept)
-        plain = train(config, rows, window, model="persistence")
+        known = known_by(rows, fold)
+        mine = train(config, known, window, report=report, checkpoint=kept)
+        plain = train(config, known, window, model="persistence")
         warnings.extend(f"{name}: {line}" for line in warnings_of(mine.facts))
         return WithCalendar(mine, config), WithCalendar(plain, config)
 
@@ -223,7 +233,7 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Eval
 
 def _late(config: Config, rows: pl.DataFrame) -> list[str]:
     """Say how many hours the backtest could not decide on because a row they look back on came late."""
-    late = rows.filter(pl.col("available_at") - pl.col("ts") > config.hedge.max_data_age).height
+    late = rows.height - in_time(config, rows).height
     return [f"{late} of {rows.height} feature rows look back on data that came late: no decision there"] if late else []
 
 

@@ -19,7 +19,7 @@ from oihedge.core.hashing import code_version, digest
 from oihedge.core.protocols import Progress, silent
 from oihedge.evaluation.folds import Fold
 from oihedge.jobs.epochs import told
-from oihedge.jobs.evaluate import lay_folds, train, window_of
+from oihedge.jobs.evaluate import known_by, lay_folds, train, window_of
 from oihedge.jobs.featuring import FeatureSet, features
 from oihedge.jobs.opening import open_registry
 from oihedge.registry.client import ActiveRun, Registry
@@ -148,7 +148,7 @@ def _loss(
     watched = told(progress, f"trial {trial.number + 1}", config.forecast.max_epochs, report)
     whole = True
     try:
-        train(config, rows, window_of(fold), report=watched)
+        train(config, known_by(rows, fold), window_of(fold), report=watched)
     except CutShort:
         whole = False
     if not losses:

@@ -109,6 +109,18 @@ def test_predict_sees_nothing_after_its_fold(scene):
         assert features_end == asked_end == fold.test_end - HOUR
 
 
+def test_a_forecast_from_rows_that_came_too_late_to_decide_on_is_not_scored(scene):
+    late = (pl.col("ts") == scene.folds[1].test_start + 5 * HOUR) & (pl.col("asset") == "BTC")
+
+    def forecasts(left_out):
+        decided = pl.lit(0.5).alias("ratio")
+        ran = scene.run(decide=lambda rows, _: rows.filter(~left_out).select("asset", "ts", "available_at", decided))
+        return ran.scores["model"]["forecasts"], ran.scores["persistence"]["forecasts"]
+
+    every, most = forecasts(pl.lit(False)), forecasts(late)
+    assert most == (every[0] - 1, every[1] - 1)
+
+
 def test_changing_the_world_after_a_fold_leaves_that_fold_as_it_was(scene, evaluated):
     cut = scene.folds[0].test_end
     after = pl.col("ts") > cut

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import math
+import os
 
 import numpy as np
 import polars as pl
@@ -51,6 +52,20 @@ def test_a_damaged_file_is_refused_by_name(saved, name, damage):
     else:
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ModelError, match=name):
+        load(saved)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.json", "network.safetensors", "copula.safetensors"])
+@pytest.mark.parametrize("instead", ["pipe", "folder", "terabyte"])
+def test_what_is_no_file_of_a_model_is_refused_unread(saved, name, instead):
+    path = saved / name
+    if instead == "terabyte":
+        with path.open("r+b") as file:
+            file.truncate(10**12)  # sparse: it takes no room on the disc
+    else:
+        path.unlink()
+        (os.mkfifo if instead == "pipe" else os.mkdir)(path)
+    with pytest.raises(ModelError, match=f"{name} is no file of a saved model"):
         load(saved)
 
 

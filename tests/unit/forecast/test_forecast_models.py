@@ -1,5 +1,6 @@
 """Every model behind `forecast.model`, by the same rules."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -358,6 +359,17 @@ def test_weights_of_other_inputs_and_assets_are_not_taken(fitted, features, role
     assert "other assets" in fit(renamed, roles, told, start_from=fitted("lstm"), **window).facts["warm_start"]
     swapped = type(roles)(unknown=("log_oi", "log_return", "volatility"))
     assert "other inputs" in fit(features, swapped, told, start_from=fitted("lstm"), **window).facts["warm_start"]
+
+
+def test_weights_that_have_seen_what_is_held_back_are_not_taken(fitted, features, roles, settings, window, tmp_path):
+    told = settings(model="lstm", max_epochs=1)
+    earlier = {**window, "train_end": window["train_end"] - HOUR}
+    warm = fit(features, roles, told, start_from=fitted("lstm"), **earlier)
+    assert warm.facts["warm_start"] == "no: the earlier model has learnt from hours that are held back here"
+    fresh = fit(features, roles, told, **earlier)
+    assert all(torch.equal(value, weights(fresh)[name]) for name, value in weights(warm).items())
+    older = replace(fitted("lstm"), learnt_until=None)
+    assert "held back" in fit(features, roles, told, start_from=older, **window).facts["warm_start"]
 
 
 @each_learned

@@ -1,8 +1,30 @@
-"""What an operator is told of fits."""
+"""What a walk-forward may learn from, and what an operator is told of fits."""
 
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
 import pytest
 
-from oihedge.jobs.evaluate import warnings_of
+from oihedge.config import load
+from oihedge.evaluation.folds import Fold
+from oihedge.jobs.evaluate import in_time, known_by, warnings_of
+
+HOUR = timedelta(hours=1)
+START = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def test_a_fold_learns_from_what_was_known_when_its_model_would_have_gone_to_work():
+    """A hole of January that was filled in March is no part of February's model."""
+    fold = Fold(0, START, START + 20 * HOUR, START + 22 * HOUR, START + 30 * HOUR, START + 32 * HOUR, START + 40 * HOUR)
+    late = {3: 40 * HOUR, 4: 28 * HOUR}
+    rows = pl.DataFrame({"ts": [START + n * HOUR for n in range(40)]}).with_columns(
+        available_at=pl.Series([START + n * HOUR + late.get(n, timedelta(minutes=2)) for n in range(40)])
+    )
+    kept = known_by(rows, fold).filter(pl.col("ts") <= fold.calibration_end)["ts"].to_list()
+    assert set(range(31)) - {(ts - START) // HOUR for ts in kept} == {3}
+    config = load(experiment="demo")
+    assert config.hedge.max_data_age < 20 * HOUR
+    assert set(range(40)) - {(ts - START) // HOUR for ts in in_time(config, rows)["ts"]} == {3, 4}
 
 
 @pytest.mark.parametrize("stopped_by", ["epochs", "patience", None])
