@@ -46,7 +46,8 @@ class DecisionInputs:
         code_version: of this package.
         simulated: whether the market is the embedded one.
         facts: what speaks for and against venues.
-        reasons: conditions the caller met itself: `no_champion`, `model_expired`.
+        reasons: conditions the caller met itself: `no_champion`, `model_expired`,
+            `registry_unreadable`.
     """
 
     decision_id: str

@@ -39,6 +39,7 @@ _ALL = (
     Outcome("no_quorum", "hold", _KEEP, "fewer venues with open interest through the window than `hedge.quorum`"),
     Outcome("nan_required", "hold", _KEEP, "a required input (spot price, volatility, oi_divergence) is missing"),
     Outcome("forecast_nan", "hold", _KEEP, "the model decides and gave no number for a held asset"),
+    Outcome("registry_unreadable", "hold", _KEEP, "the registry does not tell which model is in service"),
     Outcome("no_price", "hold", _KEEP, "a held asset has no reference price"),
     Outcome("reduce_only", "reduce", "shrink, not below the baseline", "`hedge.reduce_only` is on"),
     Outcome("no_champion", "ok", "decided by the signal rule", "no model has passed the gates yet"),

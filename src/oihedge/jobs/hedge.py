@@ -16,7 +16,7 @@ import polars as pl
 from oihedge import __version__
 from oihedge.config import Config
 from oihedge.core.clock import HOUR, iso
-from oihedge.core.errors import DataError, ModelError, one_line
+from oihedge.core.errors import ConfigError, DataError, ModelError, one_line
 from oihedge.core.hashing import canonical_json, code_version, digest
 from oihedge.core.protocols import FittedModel
 from oihedge.core.tables import MARKET_TABLES, UTC_TIME
@@ -229,7 +229,11 @@ def _kept_features(config: Config, as_of: datetime) -> int | None:
 
 
 def _model(config: Config, as_of: datetime) -> tuple[dict[str, Any] | None, str]:
-    champion = open_registry(config).champion()
+    try:
+        champion = open_registry(config).champion()
+    except (ModelError, ConfigError) as error:
+        logging.getLogger(__name__).warning("which model is in service is not known: %s", one_line(error))
+        return None, "registry_unreadable"
     if champion is None:
         return None, "no_champion"
     age = as_of - champion.trained_as_of if champion.trained_as_of else None

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from oihedge.core.errors import ConfigError
+from oihedge.core.errors import ConfigError, ModelError
 
 _CHATTER = (
     ".*noload.* loader strategy is deprecated.*",
@@ -22,6 +22,7 @@ _CHATTER = (
     ".*Add type hints to the `predict` method.*",
     ".*Any type hint is inferred as AnyType.*",
 )
+_DAMAGED = ("disk image is malformed", "file is not a database", "database corruption")
 _TALKATIVE = ("mlflow", "alembic")
 
 
@@ -84,6 +85,7 @@ def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tupl
 
     Raises:
         ConfigError: if the store does not open or answer.
+        ModelError: if it is locked by another process, or damaged.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -96,10 +98,19 @@ def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tupl
             client = mlflow.MlflowClient(uri, uri)
             return client, {name: _experiment(client, name, artifacts) for name in experiments}
         except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
-            place = uri.rpartition("@")[2]  # without the credentials an address may hold
-            raise ConfigError(
-                f"registry.tracking_uri {place} cannot be opened: {type(error).__name__}", do="is the store there?"
-            ) from None
+            raise unopened(uri, error) from None
+
+
+def unopened(uri: str, error: Exception) -> ConfigError | ModelError:
+    """Return what to say of a store that does not open or answer: whether it is busy, damaged, or perhaps not there."""
+    place = uri.rpartition("@")[2]  # without the credentials an address may hold
+    if "database is locked" in str(error):
+        return ModelError(f"registry.tracking_uri {place} is locked by another process", do="wait until it is done")
+    if any(words in str(error) for words in _DAMAGED):
+        return ModelError(f"registry.tracking_uri {place} is damaged", do="restore it from a backup")
+    return ConfigError(
+        f"registry.tracking_uri {place} cannot be opened: {type(error).__name__}", do="is the store there?"
+    )
 
 
 def _experiment(client: Any, name: str, artifacts: Path) -> str:
