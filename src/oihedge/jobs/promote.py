@@ -31,10 +31,13 @@ class PromoteReport:
 def run(config: Config, *, as_of: datetime) -> PromoteReport:
     """Judge the newest challenger by the gates on its run; write the promotion or the refusal into the ledger.
 
+    A promotion or rollback whose process died half-way is completed first.
+
     Raises:
         ModelError: if there is no challenger.
     """
     registry = open_registry(config)
+    registry.settle()
     challenger = registry.challenger()
     if challenger is None:
         raise ModelError("there is no challenger to promote", expected="a finished retrain", do="run oihedge retrain")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from oihedge.core.clock import iso
 from oihedge.core.errors import ModelError, one_line
 from oihedge.core.types import ModelRef
 from oihedge.registry.door import absolute_uri, import_mlflow, no_bytecode, open_client, silenced
-from oihedge.registry.ledger import PROMOTED, REFUSED, ROLLED_BACK, Ledger, before, champions
+from oihedge.registry.ledger import PROMOTED, REFUSED, ROLLED_BACK, Entry, Ledger, awaited, before, champions, last_move
 from oihedge.registry.runs import DIGEST_OF, ActiveRun
 from oihedge.registry.settings import Registry as Settings
 from oihedge.registry.versions import log_version, model_ref
@@ -163,11 +163,24 @@ class Registry:
     def champion(self) -> ModelRef | None:
         """Return the version in service: the alias counts only where the ledger says the same.
 
-        An alias that was moved by hand has passed no gate; there is then no champion.
+        An alias that was moved by hand has passed no gate; there is then no champion. Where a promotion or rollback
+        died before the alias followed, the ledger alone counts.
         """
-        version = self._by_alias(CHAMPION)
-        in_line = champions(self._ledger.entries())[-1:]
-        return version if version is not None and in_line == [version.version] else None
+        entries = self._ledger.entries()
+        version = self._in_service(entries)
+        if version is None and champions(entries):
+            with self._verdict_lock():  # a verdict may have been carried out between the two readings
+                version = self._in_service(self._ledger.entries())
+        return version
+
+    def _in_service(self, entries: Sequence[Entry]) -> ModelRef | None:
+        """Return the last in line if the alias is there too, or has yet to follow; None where that version is gone."""
+        due = awaited(entries)
+        try:
+            version = self._by_version(due) if due else self._by_alias(CHAMPION)
+        except ModelError:
+            return None
+        return version if version is not None and champions(entries)[-1:] == [version.version] else None
 
     def champion_before(self, instant: datetime) -> ModelRef | None:
         """Return the newest champion in line that was trained as of before `instant`: it knows nothing after it."""
@@ -271,12 +284,18 @@ class Registry:
     def promote(self, version: ModelRef, *, reason: str, at: datetime) -> None:
         """Put `version` in service. Doing it again changes nothing.
 
-        The ledger is written first: a process that dies in between leaves a row that the next call acts on.
+        The ledger is written first: a process that dies in between leaves an open row, which `settle` acts on.
         """
         with self._verdict_lock():
+            self._complete()
             if champions(self._ledger.entries())[-1:] != [version.version]:
                 self._ledger.write(PROMOTED, version.version, version.run_id, reason, iso(at))
             self._put_in_service(version.version)
+
+    def settle(self) -> None:
+        """Move the alias where a promotion or rollback wanted it whose process died in between."""
+        with self._verdict_lock():
+            self._complete()
 
     def refuse(self, version: ModelRef, *, reason: str, at: datetime) -> None:
         """Write that `version` was not promoted; the champion stays. The same refusal is written once."""
@@ -294,18 +313,23 @@ class Registry:
     def rollback(self, *, at: datetime, reason: str) -> ModelRef:
         """Put the previous champion back. Again with the same `at` and `reason`, it changes nothing.
 
+        Where a rollback died before the alias followed, this one completes it and goes no further back.
+
         Raises:
             ModelError: if there is no previous champion.
         """
         with self._verdict_lock():
-            entries = self._ledger.entries()
-            last = entries[-1] if entries else None
-            if last is None or (last.verdict, last.at, last.reason) != (ROLLED_BACK, iso(at), reason):
-                version = before(entries)
-                known = self._by_version(version)
-                self._ledger.write(ROLLED_BACK, version, known.run_id, reason, iso(at))
-            else:
+            last = last_move(self._ledger.entries())
+            self._complete()
+            if (
+                last is not None
+                and last.verdict == ROLLED_BACK
+                and (last.open or (last.at, last.reason) == (iso(at), reason))
+            ):
                 known = self._by_version(last.version)
+            else:
+                known = self._by_version(before(self._ledger.entries()))
+                self._ledger.write(ROLLED_BACK, known.version, known.run_id, reason, iso(at))
             self._put_in_service(known.version)
         return known
 
@@ -313,10 +337,20 @@ class Registry:
         """Return every verdict, oldest first: number, verdict, version, run_id, reason, at."""
         return [entry.as_dict() for entry in self._ledger.entries()]
 
+    def _complete(self) -> None:
+        """Carry out the last promotion or rollback if it is open, under the verdict lock: its process is dead."""
+        due = awaited(self._ledger.entries())
+        if due:
+            with suppress(ModelError):  # the version is gone, which keeps no other from being promoted
+                self._put_in_service(self._by_version(due).version)
+
     def _put_in_service(self, version: str) -> None:
-        champion = self.champion()
+        champion = self._by_alias(CHAMPION)
         if champion is None or champion.version != version:
             self._client.set_registered_model_alias(self._settings.model_name, CHAMPION, version)
+        for entry in self._ledger.entries():
+            if entry.open:
+                self._ledger.close(entry.row)
 
     def _by_version(self, version: str) -> ModelRef:
         mlflow = import_mlflow()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ _PAGE = 1000
 
 @dataclass(frozen=True)
 class Entry:
-    """One verdict; `version` is what it was about (for a rollback: the version put back)."""
+    """One verdict; `version` is what it was about (for a rollback: the version put back).
+
+    `row` is the id of its MLflow run, and `open` whether the champion alias has yet to follow it.
+    """
 
     number: int
     verdict: str
@@ -22,14 +25,19 @@ class Entry:
     run_id: str
     reason: str
     at: str
+    row: str = ""
+    open: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
+        """Return plain values of what was judged, and how."""
+        return {name: value for name, value in asdict(self).items() if name not in ("row", "open")}
 
 
 class Ledger:
-    """Rows are MLflow runs of an experiment of their own, so that the UI shows them."""
+    """Rows are MLflow runs of an experiment of their own, so that the UI shows them.
+
+    A promotion or rollback runs until the alias has followed: one that still runs is under way, or its process died.
+    """
 
     def __init__(self, client: Any, experiment_id: str, model_name: str) -> None:
         self._client, self._experiment_id, self._model_name = client, experiment_id, model_name
@@ -42,13 +50,13 @@ class Ledger:
             page = self._client.search_runs(
                 [self._experiment_id], f"tags.model = '{self._model_name}'", max_results=_PAGE, page_token=token
             )
-            rows += [_entry(run.data.tags) for run in page]
+            rows += [_entry(run) for run in page]
             token = page.token
             if not token:
                 return sorted(rows, key=lambda entry: entry.number)
 
     def write(self, verdict: str, version: str, run_id: str, reason: str, at: str) -> None:
-        """Append a row."""
+        """Append a row; `close` it once the alias has followed. A refusal is closed at once: it moves nothing."""
         number = len(self.entries()) + 1
         tags = {
             "model": self._model_name, "number": str(number), "verdict": verdict, "version": version,
@@ -57,13 +65,20 @@ class Ledger:
         run = self._client.create_run(
             self._experiment_id, tags=tags, run_name=f"{number:04d} {verdict} version {version}"
         )
-        self._client.set_terminated(run.info.run_id, "FINISHED")
+        if verdict == REFUSED:
+            self.close(run.info.run_id)
+
+    def close(self, row: str) -> None:
+        """Mark a row as carried out."""
+        self._client.set_terminated(row, "FINISHED")
 
 
-def _entry(tags: Mapping[str, str]) -> Entry:
+def _entry(run: Any) -> Entry:
+    tags, info = run.data.tags, run.info
     return Entry(
-        int(tags["number"]), tags["verdict"], tags["version"], tags["model_run_id"], tags["reason"], tags["at"]
-    )
+        int(tags["number"]), tags["verdict"], tags["version"], tags["model_run_id"], tags["reason"], tags["at"],
+        info.run_id, info.status == "RUNNING",
+    )  # fmt: skip
 
 
 def champions(entries: Sequence[Entry]) -> list[str]:
@@ -75,6 +90,17 @@ def champions(entries: Sequence[Entry]) -> list[str]:
         elif entry.verdict == ROLLED_BACK and line:
             line.pop()
     return line
+
+
+def last_move(entries: Sequence[Entry]) -> Entry | None:
+    """Return the last promotion or rollback, if there is one."""
+    return next((entry for entry in reversed(entries) if entry.verdict != REFUSED), None)
+
+
+def awaited(entries: Sequence[Entry]) -> str | None:
+    """Return the version that the alias has yet to follow to, if the last promotion or rollback is open."""
+    last, line = last_move(entries), champions(entries)
+    return line[-1] if line and last is not None and last.open else None
 
 
 def before(entries: Sequence[Entry]) -> str:

@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -56,12 +59,97 @@ def test_rollback_without_a_champion_is_an_error(registry):
         registry.rollback(at=AT, reason="panic")
 
 
-def test_a_promotion_that_died_before_the_alias_is_completed(registry, versions):
-    registry._ledger.write(PROMOTED, "1", versions[0].run_id, "held", "2025-01-01T00:00:00Z")
-    assert registry.champion() is None
+KILLED = """
+import os, signal, sys
+from datetime import datetime
+from pathlib import Path
+from oihedge.registry.client import Registry
+from oihedge.registry.settings import Registry as Settings
+
+Registry._put_in_service = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+registry = Registry(Settings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
+verb, version, at = sys.argv[3:]
+if verb == "promote":
+    registry.promote(registry._by_version(version), reason="held", at=datetime.fromisoformat(at))
+else:
+    registry.rollback(at=datetime.fromisoformat(at), reason="bad night")
+"""
+
+
+@pytest.fixture
+def killed(registry):
+    """Return what promotes or rolls back in a process of its own that dies between the ledger and the alias."""
+
+    def run(verb, version="", at=AT):
+        given = (registry._settings.model_dump_json(), str(registry._home), verb, version, at.isoformat())
+        assert subprocess.run([sys.executable, "-c", KILLED, *given], check=False).returncode == -signal.SIGKILL
+
+    return run
+
+
+def alias(registry):
+    return registry._by_alias("champion").version
+
+
+def still_open(registry):
+    return [entry.number for entry in registry._ledger.entries() if entry.open]
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_promotion_that_died_before_the_alias_counts_and_is_completed(registry, versions, killed, earlier):
+    for version in versions[:earlier]:
+        registry.promote(version, reason="held", at=AT)
+    new = versions[earlier]
+    killed("promote", new.version)
+    assert registry.champion() == new
+    assert still_open(registry) == [earlier + 1]
+    registry.settle()
+    assert (alias(registry), registry.champion(), still_open(registry)) == (new.version, new, [])
+    registry.promote(new, reason="held", at=AT)
+    assert len(registry.ledger()) == earlier + 1
+
+
+def test_a_rollback_that_died_before_the_alias_counts_and_asked_again_goes_no_further(registry, versions, killed):
+    for version in versions:
+        registry.promote(version, reason="held", at=AT)
+    killed("rollback", at=AT + DAY)
+    assert registry.champion() == versions[1]
+    registry.refuse(versions[2], reason="was rolled back", at=AT + DAY)
+    assert registry.rollback(at=AT + 2 * DAY, reason="bad night") == versions[1]
+    assert (alias(registry), registry.champion(), still_open(registry)) == ("2", versions[1], [])
+    assert verdicts(registry)[3:] == [(4, "rolled_back", "2"), (5, "refused", "3")]
+    assert registry.rollback(at=AT + 3 * DAY, reason="bad night") == versions[0]
+
+
+def test_after_a_promotion_that_died_another_verdict_begins_where_the_ledger_stands(registry, versions, killed):
     registry.promote(versions[0], reason="held", at=AT)
-    assert registry.champion() == versions[0]
-    assert len(registry.ledger()) == 1
+    killed("promote", "2")
+    assert registry.rollback(at=AT + DAY, reason="bad night") == registry.champion() == versions[0]
+    killed("promote", "2")
+    registry.promote(versions[2], reason="held", at=AT)
+    assert registry.champion() == versions[2]
+    assert still_open(registry) == []
+    assert champions(registry._ledger.entries()) == ["1", "2", "3"]
+
+
+def test_a_promotion_that_died_of_a_version_that_is_gone_leaves_no_champion_and_hinders_nothing(
+    registry, versions, killed
+):
+    killed("promote", "1")
+    registry._client.delete_model_version("oihedge", "1")
+    registry.settle()
+    assert registry.champion() is None
+    registry.promote(versions[1], reason="held", at=AT)
+    assert registry.champion() == versions[1]
+
+
+def test_an_alias_that_was_moved_by_hand_is_no_champion(registry, versions):
+    for version in versions[:2]:
+        registry.promote(version, reason="held", at=AT)
+    for version in (versions[0], versions[2]):
+        registry.set_alias("champion", version)
+        registry.settle()
+        assert (alias(registry), registry.champion()) == (version.version, None)
 
 
 def test_the_challenger_alias_follows_the_newest_version(registry, versions):
