@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pickle
 import pickletools
 import re
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from fakes.plain_rights import plain_rights
 
 import oihedge
 from oihedge.core.errors import ModelError
@@ -209,6 +211,46 @@ def test_a_description_that_was_emptied_cut_anywhere_or_replaced_is_a_model_erro
                 ModelError, match=f"MLmodel of version 1 cannot be read; got {kind}: .*; restore it, or"
             ):
                 registry.model_folder(version)
+    finally:
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [".", *FILES, "../../artifacts", "../../MLmodel", "../.."])
+def test_files_that_may_not_be_read_are_a_model_error_that_names_them(served, name):
+    registry, version, *_ = served
+    closed = (registry.model_folder(version) / name).resolve()
+    mode = closed.stat().st_mode
+    try:
+        closed.chmod(0)
+        with plain_rights(), pytest.raises(ModelError, match="cannot be read; ") as raised:
+            load(registry.model_folder(version))
+        assert closed.name in str(raised.value)
+    finally:
+        closed.chmod(mode)
+    assert load(registry.model_folder(version))
+
+
+def test_a_description_that_leads_to_too_long_a_path_is_a_model_error(served):
+    registry, version, *_ = served
+    file = registry.model_folder(version).parents[1] / "MLmodel"
+    content = file.read_text()
+    assert "artifacts/saved" in content
+    try:
+        file.write_text(content.replace("artifacts/saved", "a" * 300))
+        with pytest.raises(ModelError, match=r"files of version 1 cannot be read; got .*File name too long"):
+            registry.model_folder(version)
+    finally:
+        file.write_text(content)
+
+
+def test_a_manifest_of_any_length_is_a_model_error(served):
+    registry, version, *_ = served
+    file = registry.model_folder(version) / "manifest.json"
+    content = file.read_bytes()
+    try:
+        os.truncate(file, 1 << 40)
+        with pytest.raises(ModelError, match=r"manifest\.json of version 1 is not the one that was registered"):
+            registry.model_folder(version)
     finally:
         file.write_bytes(content)
 

@@ -10,14 +10,14 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from filelock import FileLock
 
 from oihedge.core.clock import iso
-from oihedge.core.errors import ModelError, one_line
+from oihedge.core.errors import ModelError
 from oihedge.core.types import ModelRef
 from oihedge.registry.door import absolute_uri, import_mlflow, no_bytecode, open_client, silenced
+from oihedge.registry.files import fingerprint, local_path, saved_folder
 from oihedge.registry.ledger import PROMOTED, REFUSED, ROLLED_BACK, Entry, Ledger, awaited, before, champions, last_move
 from oihedge.registry.runs import DIGEST_OF, ActiveRun
 from oihedge.registry.settings import Registry as Settings
@@ -29,8 +29,6 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 RETRAIN_KEY, SEARCH_KEY = "retrain_key", "search_key"
 PARENT = "mlflow.parentRunId"
 FINGERPRINT = "manifest_sha256"
-MANIFEST = "manifest.json"
-DESCRIBED_IN = "MLmodel"
 
 
 class Registry:
@@ -198,36 +196,16 @@ class Registry:
         """Return the folder with the files that FittedModel.save wrote.
 
         Raises:
-            ModelError: if the version or its files are not there, or damaged, naming the file.
+            ModelError: if the version or its files are not there, not readable or damaged, naming the file.
         """
         mlflow = import_mlflow()
         try:
             uri = self._client.get_model_version_download_uri(version.name, version.version)
-            root = _local(uri) or Path(mlflow.artifacts.download_artifacts(uri))
+            root = local_path(uri) or Path(mlflow.artifacts.download_artifacts(uri))
+            registered = self._client.get_model_version(version.name, version.version).tags.get(FINGERPRINT)
         except (mlflow.exceptions.MlflowException, OSError) as error:
             raise ModelError(f"version {version.version} of {version.name} cannot be read", got=str(error)) from error
-        try:
-            flavor = mlflow.models.Model.load(str(root)).flavors["python_function"]
-            folder = root / str(flavor["artifacts"]["model"]["path"])
-        except Exception as error:  # of many kinds, YAML's and MLflow's: a file that was cut must never stop the hedge
-            raise ModelError(
-                f"{root / DESCRIBED_IN} of version {version.version} cannot be read",
-                got=f"{type(error).__name__}: {one_line(error)}",
-                do="restore it, or retrain",
-            ) from error
-        if not folder.is_dir():
-            raise ModelError(
-                f"the files of version {version.version} are not where its {DESCRIBED_IN} says", expected=str(folder)
-            )
-        registered = self._client.get_model_version(version.name, version.version).tags.get(FINGERPRINT)
-        if registered != fingerprint(folder):
-            raise ModelError(
-                f"{MANIFEST} of version {version.version} is not the one that was registered",
-                expected=str(registered),
-                got=fingerprint(folder),
-                do="restore it, or retrain",
-            )
-        return folder
+        return saved_folder(root, version.version, registered)
 
     def pyfunc_predict(self, version: ModelRef, rows: Any) -> Any:
         """Reload the version as MLflow serves it and predict from a pandas frame of feature rows (naive UTC)."""
@@ -384,16 +362,3 @@ class Registry:
     def _withdraw(self, run_id: str) -> None:
         for version in self._versions(run_id):
             self._client.delete_model_version(version.name, version.version)
-
-
-def fingerprint(folder: Path) -> str:
-    """Return the sha256 of a saved model's manifest, which holds those of its files; empty where there is none."""
-    manifest = folder / MANIFEST
-    return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else ""
-
-
-def _local(uri: str) -> Path | None:
-    parsed = urlparse(uri)
-    if parsed.scheme == "file":
-        return Path(unquote(parsed.path))
-    return Path(uri) if not parsed.scheme else None
