@@ -1,4 +1,4 @@
-"""A promotion or rollback killed with -9 between the ledger and the alias: who serves, and what the next job does."""
+"""A promotion or rollback killed with -9 between the ledger and the alias, or on a full disk: who serves then."""
 
 from __future__ import annotations
 
@@ -109,3 +109,27 @@ def test_a_promotion_after_a_killed_rollback_completes_it_first(config: Config) 
     told = promote.run(config, as_of=AS_OF + MINUTE)
     assert (told.promoted, told.champion, told.reason) == (False, "1", "was rolled back: retrain")
     assert alias(open_registry(config)) == "1"
+
+
+FULL = """
+import resource, sys
+from oihedge.cli import main
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+sys.exit(main())
+"""
+
+
+def test_a_promotion_on_a_full_disk_is_one_line_and_the_champion_stays(config: Config) -> None:
+    challenge(config, "1")
+    command = [sys.executable, "-c", FULL, "promote", "--home", str(config.home)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    (line,) = told.stderr.splitlines()
+    assert line.startswith("oihedge: unexpected MlflowException: ")
+    assert (
+        "OperationalError: disk I/O error; traceback: not kept ([Errno 27] File too large); see it with --debug" in line
+    )
+    assert (told.returncode, told.stdout) == (1, "")
+    registry = open_registry(config)
+    assert (alias(registry), verdicts(registry)) == ("1", [("promoted", "1")])
+    assert promote.run(config, as_of=AS_OF).champion == "2"

@@ -6,9 +6,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
-from oihedge.core.errors import OihedgeError, of_reading, printable, without_secrets
+from oihedge.core.errors import OihedgeError, of_reading, one_line, printable, without_secrets
 
 STOPPED = 130
 
@@ -39,7 +38,7 @@ def _unforeseen(error: BaseException, debug: bool) -> int:
     unread = of_reading(error)  # a panic of Polars is no Exception
     if unread is None and not isinstance(error, Exception):
         raise error
-    line = str(unread) if unread else f"unexpected {type(error).__name__}: {_first_line(error)}"
+    line = str(unread) if unread else f"unexpected {type(error).__name__}: {_first_line(error)}{_cause(error)}"
     code = unread.exit_code if unread else 1
     return _end(line, code, error) if debug else _end(f"{line}; traceback: {_log(error)}", code, None)
 
@@ -70,10 +69,23 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else "no message"
 
 
-def _log(error: BaseException) -> Path:
+def _cause(error: BaseException) -> str:
+    """Return what an error was raised from in the end, where its own line does not tell."""
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    line = _first_line(root)
+    return "" if line in _first_line(error) else f"; from {type(root).__name__}: {line}"
+
+
+def _log(error: BaseException) -> str:
+    """Keep the traceback and return where it is, or why it is nowhere: the disk may be full."""
     from oihedge.cli.session import log_folder
 
     path = log_folder() / "error.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(without_secrets("".join(traceback.format_exception(error))))
-    return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(without_secrets("".join(traceback.format_exception(error))))
+    except OSError as second:
+        return f"not kept ({one_line(second)}); see it with --debug"
+    return str(path)

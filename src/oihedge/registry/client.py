@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from oihedge.core.clock import iso
-from oihedge.core.errors import ModelError
+from oihedge.core.errors import ModelError, one_line
 from oihedge.core.types import ModelRef
 from oihedge.registry.door import absolute_uri, import_mlflow, no_bytecode, open_client, silenced
 from oihedge.registry.files import fingerprint, local_path, saved_folder
@@ -46,6 +47,8 @@ class Registry:
 
     @cached_property
     def _opened(self) -> tuple[Any, dict[str, str]]:
+        # It prints the traceback of an error of the database that it raises as well.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         return open_client(self._uri, self._artifacts, (self._settings.experiment, self._ledger_name))
 
     @property
@@ -98,10 +101,22 @@ class Registry:
             active.parameters(params or {})
             yield active
         except BaseException as error:
-            self._withdraw(active.run_id)
-            active.fail(error, "FAILED" if isinstance(error, Exception) else "KILLED")
+            self._give_up(active, error)
             raise
         active.finish()
+
+    def _give_up(self, active: ActiveRun, error: BaseException) -> None:
+        """Withdraw what the run registered and mark it failed; where the store refuses, `error` only takes a note.
+
+        What made the run fail may be the store itself, a full disk for one: that is what is to be told. The next
+        retrain closes the run.
+        """
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        for step in (partial(self._withdraw, active.run_id), partial(active.fail, error, status)):
+            try:
+                step()
+            except Exception as second:
+                error.add_note(f"run {active.run_id} is left as it is: {one_line(second)}")
 
     def finished(self, key: str) -> ModelRef | None:
         """Return the version that a finished run with tag `retrain_key` = `key` registered, if there is one."""

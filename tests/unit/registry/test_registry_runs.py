@@ -2,6 +2,7 @@ import ast
 import json
 import math
 import platform
+import resource
 import sys
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -99,6 +100,32 @@ def test_a_failure_marks_the_run_with_its_reason_and_withdraws_its_version(regis
     assert stored.data.tags["failure"] == "DataError: too little history"
     assert registry.finished("k") is None
     assert registry._versions(run.run_id) == []
+
+
+@pytest.fixture
+def fill_disk():
+    """Return what keeps every file from growing beyond a page until the test is over: a full disk to the database."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_failure_on_a_full_disk_is_raised_itself_with_a_note_of_what_is_left(registry, add_version, fill_disk, capfd):
+    def doomed():
+        with registry.run("doomed") as run:
+            runs.append(run)
+            add_version(run)
+            fill_disk()
+            raise DataError("too little history")
+
+    runs = []
+    with pytest.raises(DataError) as raised:
+        doomed()
+    assert str(raised.value) == "too little history"
+    left = f"run {runs[0].run_id} is left as it is: "
+    assert [(note.startswith(left), "disk I/O error" in note) for note in raised.value.__notes__] == [(True, True)] * 2
+    assert capfd.readouterr().err == ""
+    assert registry._client.get_run(runs[0].run_id).info.status == "RUNNING"
 
 
 def test_an_interrupt_marks_the_run_killed(registry):
