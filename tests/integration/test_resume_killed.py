@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.tiny_training import AS_OF, home_of, tiny_market
@@ -65,6 +67,30 @@ def test_a_killed_retrain_goes_on_and_registers_the_weights_of_an_undisturbed_on
     assert not (killed.home / "data" / "checkpoints").exists()
 
 
+KILLED_AFTER_REGISTERING = """
+import os, signal, sys
+from oihedge.cli import main
+from oihedge.jobs import retrain
+
+retrain._judge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(main())
+"""
+
+
+def test_a_retrain_killed_after_it_registered_is_closed_by_that_of_another_hour(experiment: Path) -> None:
+    config = load(["forecast=persistence"], experiment=str(experiment), home=home_of(experiment, "registered"))
+    command = [sys.executable, "-c", KILLED_AFTER_REGISTERING, "retrain", "-e", str(experiment), "--home"]
+    done = subprocess.run([*command, str(config.home), "forecast=persistence"], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [str(one.version) for one in client(config).search_model_versions()] == ["1"]
+    made = retrain.run(config, as_of=AS_OF - timedelta(hours=12))
+    experiment_id = client(config).get_run(made.run_id).info.experiment_id
+    runs = client(config).search_runs([experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED", "KILLED"]
+    assert runs[1].data.tags["failure"].startswith("ModelError: its process ended before it did; run ")
+    assert [str(one.version) for one in client(config).search_model_versions()] == [made.version] == ["2"]
+
+
 def told(config: Config, run_id: str) -> dict[str, str]:
     return dict(client(config).get_run(run_id).data.tags)
 
@@ -73,7 +99,7 @@ def epochs(config: Config, run_id: str) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in client(config).get_metric_history(run_id, "val_loss")]
 
 
-def client(config: Config) -> object:
+def client(config: Config) -> Any:
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{config.home / config.registry.tracking_uri.removeprefix('sqlite:///')}"

@@ -110,7 +110,7 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Retr
         registry.run(f"{config.forecast.model} {iso(as_of)}", tags=tags, params=_parameters(config)) as active,
         _told_of_memory(),
     ):
-        registry.abandon_others(key, active.run_id)
+        registry.abandon_others(active.run_id)
         active.environment()
         progress(0, 3, "walk-forward")
         assessment = assess(config, as_of=as_of, progress=progress, checkpoints=checkpoints)

@@ -120,15 +120,18 @@ class Registry:
 
     def finished(self, key: str) -> ModelRef | None:
         """Return the version that a finished run with tag `retrain_key` = `key` registered, if there is one."""
-        for run in self._runs(key, "FINISHED"):
+        for run in self._tagged(RETRAIN_KEY, key, "FINISHED"):
             versions = self._versions(run.info.run_id)
             if versions:
                 return versions[0]
         return None
 
-    def abandon_others(self, key: str, run_id: str) -> None:
-        """Mark every other still running run of `key` as killed (its process died) and withdraw what it registered."""
-        for run in self._runs(key, "RUNNING"):
+    def abandon_others(self, run_id: str) -> None:
+        """Mark every other running retrain of this experiment as killed and withdraw what it registered.
+
+        For the holder of the lease `retrain` alone: whatever else still runs, of whichever key, has lost its process.
+        """
+        for run in self._search(f"tags.`{RETRAIN_KEY}` LIKE '%'", "RUNNING"):
             if run.info.run_id != run_id:
                 self._withdraw(run.info.run_id)
                 dead = ModelError("its process ended before it did", do=f"run {run_id} took over")
@@ -364,16 +367,19 @@ class Registry:
                 return None
             raise
 
-    def _runs(self, key: str, status: str) -> list[Any]:
-        return self._tagged(RETRAIN_KEY, key, status)
-
     def _tagged(self, tag: str, value: str, status: str = "") -> list[Any]:
-        where = f"tags.`{tag}` = '{value}'" + (f" and attributes.status = '{status}'" if status else "")
+        return self._search(f"tags.`{tag}` = '{value}'", status)
+
+    def _search(self, where: str, status: str = "") -> list[Any]:
+        where += f" and attributes.status = '{status}'" if status else ""
         return list(self._client.search_runs([self._opened[1][self._settings.experiment]], where))
 
     def _versions(self, run_id: str) -> list[ModelRef]:
         return [model_ref(found) for found in self._client.search_model_versions(f"run_id = '{run_id}'")]
 
     def _withdraw(self, run_id: str) -> None:
+        """Delete what the run registered, but a version that has an alias or that the ledger tells of."""
         for version in self._versions(run_id):
-            self._client.delete_model_version(version.name, version.version)
+            aliases = self._client.get_model_version(version.name, version.version).aliases
+            if not aliases and all(entry.version != version.version for entry in self._ledger.entries()):
+                self._client.delete_model_version(version.name, version.version)

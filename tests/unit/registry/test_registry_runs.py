@@ -4,6 +4,7 @@ import math
 import platform
 import resource
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from packaging.requirements import Requirement
 import oihedge
 from oihedge.core.errors import DataError, ModelError
 from oihedge.core.types import ModelRef
+from oihedge.registry.client import ActiveRun
 from oihedge.registry.versions import SERVED_WITH
 
+AT = datetime(2025, 1, 1, tzinfo=UTC)
 PNG = bytes.fromhex("89504e470d0a1a0a")
 
 
@@ -149,16 +152,39 @@ def test_a_finished_run_without_a_version_is_not_reused(registry):
     assert registry.finished("key-a") is None
 
 
-def test_runs_of_dead_processes_are_closed_and_their_versions_withdrawn(registry, add_version):
-    dead = registry.run("dead", tags={"retrain_key": "k"})
-    left = dead.__enter__()
-    add_version(left)
+def left_open(registry, name, **tags):
+    """Return a run whose process died in it."""
+    made = registry._client.create_run(registry._opened[1]["test"], tags=tags, run_name=name)
+    return ActiveRun(registry._client, made.info.run_id)
+
+
+def test_retrains_of_dead_processes_are_closed_whatever_their_key_and_their_versions_withdrawn(registry, add_version):
+    left = [left_open(registry, "dead", retrain_key=key) for key in ("k", "another hour's")]
+    for run in left:
+        add_version(run)
+    search = left_open(registry, "search", search_key="k")
     with registry.run("next", tags={"retrain_key": "k"}) as run:
-        registry.abandon_others("k", run.run_id)
+        registry.abandon_others(run.run_id)
         kept = add_version(run)
-    assert registry._client.get_run(left.run_id).info.status == "KILLED"
-    assert registry._versions(left.run_id) == []
+    for dead in left:
+        assert registry._client.get_run(dead.run_id).info.status == "KILLED"
+        assert registry._versions(dead.run_id) == []
+    assert registry._client.get_run(search.run_id).info.status == "RUNNING"
     assert registry.finished("k") == kept
+
+
+def test_a_version_that_was_judged_or_has_an_alias_is_not_withdrawn(registry, add_version):
+    left = left_open(registry, "dead", retrain_key="k")
+    promoted, refused, named, rest = (add_version(left) for _ in range(4))
+    registry.promote(promoted, reason="held", at=AT)
+    registry.refuse(refused, reason="coverage", at=AT)
+    registry.set_alias("by_hand", named)
+    with registry.run("next", tags={"retrain_key": "later"}) as run:
+        registry.abandon_others(run.run_id)
+    assert registry._client.get_run(left.run_id).info.status == "KILLED"
+    assert {one.version for one in registry._versions(left.run_id)} == {"1", "2", "3"}
+    assert rest.version == "4"
+    assert registry.champion() == promoted
 
 
 def test_an_empty_registry_has_no_champion_challenger_or_ledger(registry):
