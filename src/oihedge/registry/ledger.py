@@ -44,20 +44,30 @@ class Ledger:
 
     def entries(self) -> list[Entry]:
         """Return every row, oldest first."""
-        rows: list[Entry] = []
+        return [_entry(row) for row in self._rows()]
+
+    def _rows(self, *, deleted: bool = False) -> list[Any]:
+        """Return the MLflow runs, oldest first, with `deleted` also those that were deleted and can be restored."""
+        from mlflow.entities import ViewType
+
+        rows: list[Any] = []
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment_id], f"tags.model = '{self._model_name}'", max_results=_PAGE, page_token=token
+                [self._experiment_id],
+                f"tags.model = '{self._model_name}'",
+                run_view_type=ViewType.ALL if deleted else ViewType.ACTIVE_ONLY,
+                max_results=_PAGE,
+                page_token=token,
             )
-            rows += [_entry(run) for run in page]
+            rows += page
             token = page.token
             if not token:
-                return sorted(rows, key=lambda entry: entry.number)
+                return sorted(rows, key=_number)
 
     def write(self, verdict: str, version: str, run_id: str, reason: str, at: str) -> None:
         """Append a row; `close` it once the alias has followed. A refusal is closed at once: it moves nothing."""
-        number = len(self.entries()) + 1
+        number = max(map(_number, self._rows(deleted=True)), default=0) + 1
         tags = {
             "model": self._model_name, "number": str(number), "verdict": verdict, "version": version,
             "model_run_id": run_id, "reason": reason, "at": at,
@@ -73,10 +83,14 @@ class Ledger:
         self._client.set_terminated(row, "FINISHED")
 
 
+def _number(run: Any) -> int:
+    return int(run.data.tags["number"])
+
+
 def _entry(run: Any) -> Entry:
     tags, info = run.data.tags, run.info
     return Entry(
-        int(tags["number"]), tags["verdict"], tags["version"], tags["model_run_id"], tags["reason"], tags["at"],
+        _number(run), tags["verdict"], tags["version"], tags["model_run_id"], tags["reason"], tags["at"],
         info.run_id, info.status == "RUNNING",
     )  # fmt: skip
 

@@ -59,6 +59,21 @@ def test_rollback_without_a_champion_is_an_error(registry):
         registry.rollback(at=AT, reason="panic")
 
 
+def test_the_number_of_a_row_that_was_deleted_is_not_given_again(registry, versions):
+    for version in versions[:2]:
+        registry.promote(version, reason="held", at=AT)
+    gone = registry._ledger.entries()[0].row
+    registry._client.delete_run(gone)
+    registry.promote(versions[2], reason="held", at=AT)
+    assert verdicts(registry) == [(2, "promoted", "2"), (3, "promoted", "3")]
+    assert registry.champion() == versions[2]
+    registry._client.delete_run(registry._ledger.entries()[-1].row)
+    registry.promote(versions[0], reason="held", at=AT)
+    registry._client.restore_run(gone)
+    assert [number for number, *_ in verdicts(registry)] == [1, 2, 4]
+    assert registry.champion() == versions[0]
+
+
 KILLED = """
 import os, signal, sys
 from datetime import datetime
