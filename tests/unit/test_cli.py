@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
@@ -99,6 +104,40 @@ def test_each_error_has_its_exit_code_and_its_one_line(
     monkeypatch.setattr(oihedge.cli, "_run", raising(error))
     assert main(["status"]) == code
     one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "line"), [(signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "stopped")]
+)
+def test_a_signal_has_its_exit_code_and_its_line_in_every_verb(
+    sent: signal.Signals, code: int, line: str, tmp_path: Path
+) -> None:
+    # The spec is a pipe to which nobody writes: there the verb waits.
+    os.mkfifo(tmp_path / "pipe")
+    process = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    verb = "from oihedge.cli import main; sys.exit(main())"
+    stopped = subprocess.Popen(
+        [sys.executable, "-c", process + verb, "import", "--spec", str(tmp_path / "pipe"), "--home", str(tmp_path)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with stopped, pipe_when_read(tmp_path / "pipe", stopped):
+        stopped.send_signal(sent)
+        assert stopped.stderr is not None
+        assert one_line(stopped.stderr.read()) == f"oihedge: {line}"
+    assert stopped.returncode == code
+
+
+@contextmanager
+def pipe_when_read(path: Path, reader: subprocess.Popen[str]) -> Iterator[None]:
+    while True:
+        assert reader.poll() is None, "it ended before it read"
+        try:
+            pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError:  # nobody reads yet
+            time.sleep(0.01)
+    yield
+    os.close(pipe)
 
 
 def test_an_unexpected_error_is_one_line_with_the_place_of_its_traceback(

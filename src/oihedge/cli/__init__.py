@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 from oihedge.core.errors import OihedgeError, of_reading, one_line, printable, without_secrets
 
-STOPPED = 130
+STOPPED, TERMINATED = 130, 143
+"""Exit codes after Ctrl-C and SIGTERM, as shells count them: 128 and the signal's number."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM came: what is under way is closed on the way out, an MLflow run with these words as its reason."""
+
+    def __init__(self) -> None:
+        super().__init__(TERMINATED)
+
+    def __str__(self) -> str:
+        return "stopped by SIGTERM"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,13 +38,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not debug and not sys.warnoptions:
         warnings.simplefilter("ignore")  # third parties' deprecations are for the tests, where each is listed
     try:
-        return _run([word for word in given if word != "--debug"])
+        with _told_of_sigterm():
+            code = _run([word for word in given if word != "--debug"])
+        return _end("stopped", STOPPED, None) if code == STOPPED else code  # typer's answer to Ctrl-C is a bare code
+    except Terminated as error:
+        return _end(str(error), TERMINATED, None)
     except OihedgeError as error:
         return _end(str(error), error.exit_code, error if debug else None)
     except KeyboardInterrupt:
         return _end("stopped", STOPPED, None)
     except BaseException as error:
         return _unforeseen(error, debug)
+
+
+@contextmanager
+def _told_of_sigterm() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM, unless the process was started to treat it otherwise."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def _unforeseen(error: BaseException, debug: bool) -> int:

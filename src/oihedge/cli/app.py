@@ -13,7 +13,7 @@ app = typer.Typer(
     help="Hedge spot crypto holdings by what perpetual futures' open interest foretells.",
     epilog="Settings are Hydra overrides at the end of a command: oihedge retrain forecast=persistence "
     "hedge.limits.max_ratio=0.9. Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 data not good enough, "
-    "4 held by a gate.",
+    "4 held by a gate, 130 stopped by Ctrl-C, 143 by SIGTERM.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -129,6 +131,17 @@ class _Keeper(Checkpoint):  # type: ignore[misc]
         write_checkpoint(self._path, State({**tensors, "rng": torch.get_rng_state()}, facts), self._fingerprint)
 
 
+class _OwnSigterm(Callback):  # type: ignore[misc]
+    """Leaves SIGTERM to whoever handled it before: Lightning ends the process with exit code 0, batches later."""
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
+
+
 def train(
     network: Network, training: Deck, validation: Cover, settings: Forecast, report: EpochReporter, *,
     checkpoint: Path | None = None,
@@ -148,12 +161,13 @@ def train(
     Raises:
         ConfigError: if this machine lacks the accelerator.
         ModelError: if the loss was never a number.
+        KeyboardInterrupt: on Ctrl-C, as anywhere else.
     """
     device = accelerator(settings)
     best, patience = _Best(report), EarlyStopping("val_loss", patience=settings.patience, check_finite=True)
     timer = Timer(timedelta(seconds=settings.max_train_s), interval="step", verbose=False)
     network.total_steps, network.bf16 = settings.max_epochs * len(training), settings.precision == "bf16"
-    callbacks, start = [best, patience, timer], "anew"
+    callbacks, start = [best, patience, timer, _OwnSigterm()], "anew"
     if checkpoint is not None:
         fingerprint = _fingerprint(network, training, validation, settings)
         callbacks.append(keeper := _Keeper(checkpoint, fingerprint, training, best, patience, timer))
@@ -170,7 +184,8 @@ def train(
         if checkpoint is not None:
             start = keeper.resume(trainer, network)
         if not trainer.should_stop:
-            trainer.fit(network, training, validation)
+            with _told_of_ctrl_c():
+                trainer.fit(network, training, validation)
     if not best.state:
         raise ModelError(
             "training gave no finite loss", expected="a falling quantile loss", do="lower forecast.learning_rate"
@@ -222,6 +237,17 @@ def _stopped_by(trainer: Any, timer: Any, patience: Any) -> str:
     if trainer.should_stop and remaining is not None and remaining <= 0:
         return "time"
     return "epochs"
+
+
+@contextmanager
+def _told_of_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C be what it is elsewhere: Lightning makes it an exit without a word."""
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt("stopped by Ctrl-C (SIGINT)") from None
+        raise
 
 
 @contextmanager
