@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from oihedge.core.errors import ModelError
 from oihedge.forecast.blocks import cut_blocks
+from oihedge.forecast.fit import fit
 from oihedge.forecast.network import Network
 from oihedge.forecast.scaling import fit_scalers
 from oihedge.forecast.segments import Cover, Rows
@@ -188,3 +189,11 @@ def test_a_training_whose_loss_never_was_a_number_fails_again_without_training(r
     for _ in range(2):
         with pytest.raises(ModelError, match="no finite loss"):
             hopeless()
+
+
+@pytest.mark.parametrize("total", range(1, 13))
+def test_a_training_of_any_number_of_steps_takes_them_all(total, features, roles, settings, window):
+    told = settings(model="linear", max_epochs=total, max_steps_per_epoch=1, patience=total)
+    facts = fit(features, roles, told, **window).facts
+    assert (facts["steps"], facts["stopped_by"]) == (total, "epochs")
+    assert np.isfinite(facts["best_loss"])
