@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from oihedge.core.forecasts import PATH_TARGETS, quantile_column
 from oihedge.core.settings import Count, Days, Hours, Positive, Settings, Share
@@ -35,6 +35,11 @@ Drop = Annotated[float, Field(gt=0, lt=1)]
 Threads = Annotated[int, Field(ge=1, le=256)]
 Paths = Annotated[int, Field(ge=1, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Width = Annotated[int, Field(ge=1, le=1024)]
+"""Of a layer: at the most its weights are hundreds of megabytes."""
+Heads = Annotated[int, Field(ge=1, le=64)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Windows = Annotated[int, Field(ge=1, le=100_000)]
 Seconds = Annotated[float, Field(gt=0, le=1e8)]
 
 
@@ -51,14 +56,14 @@ class Forecast(Settings):
     quantiles: Levels
     train_days: Days
     calibration_days: Days
-    hidden_size: Count
-    hidden_continuous_size: Count
-    attention_heads: Count
-    dropout: Share
+    hidden_size: Width
+    hidden_continuous_size: Width
+    attention_heads: Heads
+    dropout: Dropout
     learning_rate: Positive
-    batch_size: Count
-    """Windows of a training step, in segments of `segment_windows`."""
-    segment_windows: Count = 16
+    batch_size: Windows
+    """Windows of a training step, in segments of `segment_windows`; at most as many as there are."""
+    segment_windows: Windows = 16
     """Windows that share what is computed per time step: more are quicker, fewer segments a step learn less from it."""
     segment_stride_h: Count = 12
     """Hours between neighbouring windows of a segment: next to one another they teach the same."""
@@ -90,3 +95,21 @@ class Forecast(Settings):
     min_train_rows: Count
     expiration_h: Hours
     """A model trained longer ago than this no longer decides."""
+
+    @field_validator("attention_heads")
+    @classmethod
+    def _divide(cls, heads: int, info: ValidationInfo) -> int:
+        """Refuse heads of no width."""
+        if heads > info.data.get("hidden_size", heads):
+            raise ValueError(f"must be at most hidden_size, {info.data['hidden_size']}, which they divide")
+        return heads
+
+    @field_validator("calibration_stride_h")
+    @classmethod
+    def _in_the_block(cls, stride: int, info: ValidationInfo) -> int:
+        """Refuse a stride that may pass over every hour of the calibration block."""
+        if {"calibration_days", "horizon_h"} <= info.data.keys():
+            hours = 24 * info.data["calibration_days"] - 2 * info.data["horizon_h"]
+            if stride > max(hours, 1):  # a block without an hour is told by what cuts it
+                raise ValueError(f"must be at most {hours}, the hours that calibration_days has to forecast from")
+        return stride

@@ -98,7 +98,7 @@ def training_batches(
 
     Args:
         dataset: the windows.
-        batch_size: windows in a batch.
+        batch_size: windows in a batch, at most as many as there are.
         windows: in a segment.
         stride: rows between neighbouring windows of a segment.
         steps: shared batches in an epoch, at most; None for as many as hold every window.
@@ -109,5 +109,6 @@ def training_batches(
         warnings.warn(f"training without shared windows: {reason}", UserWarning, stacklevel=2)
         return dataset.to_dataloader(train=True, batch_size=batch_size)
     rows, first = Rows.of_dataset(dataset)
-    per = min(windows, batch_size)
-    return Deck(rows, first, segments=max(batch_size // per, 1), windows=per, stride=stride, steps=steps, seed=seed)
+    per = min(windows, batch_size, len(first))
+    segments = min(batch_size // per, -(-len(first) // per))
+    return Deck(rows, first, segments=segments, windows=per, stride=stride, steps=steps, seed=seed)

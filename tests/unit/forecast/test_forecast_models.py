@@ -307,11 +307,11 @@ def test_a_series_shorter_than_the_window_is_named(kind, features, roles, settin
 
 
 def test_out_of_memory_tells_what_to_lower(features, roles, settings, window):
-    """No machine holds an LSTM of this size, whatever it overcommits."""
+    """No machine holds an LSTM of this size, whatever it overcommits; no setting may ask for one."""
     with pytest.raises(
         ModelError, match=r"training lstm on \d+ windows, 16 a step.*lower forecast\.batch_size"
     ) as told:
-        fit(features, roles, settings(model="lstm", hidden_size=20_000_000), **window)
+        fit(features, roles, settings(model="lstm").model_copy(update={"hidden_size": 20_000_000}), **window)
     assert "memory" in told.value.got
 
 

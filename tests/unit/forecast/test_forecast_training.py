@@ -197,3 +197,16 @@ def test_a_training_of_any_number_of_steps_takes_them_all(total, features, roles
     facts = fit(features, roles, told, **window).facts
     assert (facts["steps"], facts["stopped_by"]) == (total, "epochs")
     assert np.isfinite(facts["best_loss"])
+
+
+@pytest.mark.parametrize("size", [{"batch_size": 100_000}, {"batch_size": 100_000, "segment_windows": 100_000}])
+def test_a_batch_holds_at_most_the_windows_that_there_are(size, features, roles, settings, window):
+    blocks = cut_blocks(features, roles, settings(), **window)
+    scalers = fit_scalers(blocks.panel, blocks.panel.columns, settings().targets, blocks.learning)
+    inputs, targets = scalers.inputs(blocks.panel), scalers.scaled_targets(blocks.panel)
+    dataset = window_dataset(blocks.panel, roles.known, inputs, targets, blocks.learning, blocks.shape)
+    windows = size.get("segment_windows", 16)
+    (batch,) = training_batches(dataset, batch_size=100_000, windows=windows, stride=3)
+    assert len(dataset) <= batch.segments.offsets.numel() < len(dataset) + 16
+    facts = fit(features, roles, settings(model="linear", **size), **window).facts
+    assert (facts["steps"], facts["epochs"]) == (2, 2)
