@@ -156,7 +156,7 @@ class JointPaths:
 
         Args:
             oi_change: log change of open interest in coins over the horizon: (forecasts, values), or (values,) to ask
-                every forecast the same. NaN is answered by NaN.
+                every forecast the same. Infinite: beyond every path, too. NaN is answered by NaN.
             levels: probabilities of the quantiles; beyond 1 / (paths that answer + 1) it is their extreme.
 
         Returns:
@@ -166,17 +166,19 @@ class JointPaths:
         asked = np.asarray(oi_change, dtype=np.float64)
         asked = np.broadcast_to(asked, (len(oi), asked.shape[-1]))
         # One value after the other: all at once would take `values` times the memory of the paths' sums.
-        return np.stack([_price_given_oi(price, oi, value, levels) for value in asked.T], axis=1)
+        answers = [_price_given_oi(price, oi, value, levels) for value in asked.T]
+        return np.stack(answers, axis=1) if answers else np.empty((len(oi), 0, len(levels)))
 
 
 def _price_given_oi(price: Floats, oi: Floats, asked: Floats, levels: Sequence[float]) -> Floats:
     """Return quantiles (forecasts, levels) of `price` (forecasts, paths) where `oi` is nearest to `asked`."""
     count = max(1, round(NEAREST * oi.shape[1]))
-    near = np.argpartition(np.abs(oi - asked[:, None]), count - 1, axis=-1)[:, :count]
+    # From far enough away every path is equally far: the outermost are asked where they are.
+    reached = np.clip(asked, oi.min(axis=-1), oi.max(axis=-1))
+    near = np.argpartition(np.abs(oi - reached[:, None]), count - 1, axis=-1)[:, :count]
     price, oi = (np.take_along_axis(values, near, axis=-1) for values in (price, oi))
     apart = oi - oi.mean(axis=-1, keepdims=True)
     slope = (apart * price).sum(axis=-1) / np.maximum((apart**2).sum(axis=-1), 1e-12)
-    reached = np.clip(asked, oi.min(axis=-1), oi.max(axis=-1))
     moved = price + slope[:, None] * (reached[:, None] - oi)
     # Few paths answer; of the usual definitions, Weibull's quantiles alone cover a further draw as often as they say.
     return np.asarray(np.quantile(moved, levels, axis=-1, method="weibull")).T

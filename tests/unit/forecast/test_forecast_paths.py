@@ -99,6 +99,16 @@ def test_beyond_every_path_the_outermost_ones_answer_and_each_forecast_may_be_as
     assert np.isnan(told.return_given_oi([np.nan], [0.5])).all()
 
 
+def test_however_far_beyond_the_paths_the_outermost_answer_and_nothing_asked_is_nothing_told():
+    told, levels = normal_paths(slope=1.0), (0.1, 0.5, 0.9)
+    for far in (1e3, 1e17, np.inf):
+        for side in (-1, 1):
+            there = told.return_given_oi([side * far], levels)
+            np.testing.assert_array_equal(there, told.return_given_oi([side * 50.0], levels))
+    assert told.return_given_oi([], levels).shape == (40, 0, 3)
+    assert told.return_given_oi(np.zeros((40, 0)), levels).shape == (40, 0, 3)
+
+
 def test_paths_are_those_of_the_forecast_and_survive_reloading(model, market, tmp_path):
     at = [START + HOUR * 2500, START + HOUR * 2600]
     told = model.paths(market, at)
