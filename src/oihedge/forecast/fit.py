@@ -55,7 +55,7 @@ def fit(
         SchemaError: if a column is missing or not numeric.
         DataError: for NaN or infinite values, an empty column, a constant target or too little history.
         ConfigError: if a network is to be trained by an accelerator that this machine lacks.
-        ModelError: if training gave no finite loss, or memory did not suffice.
+        ModelError: if training gave no finite loss or ran away, or memory did not suffice.
     """
     blocks = cut_blocks(
         features, roles, settings, train_start=train_start, train_end=train_end, calibration_end=calibration_end

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Timer
 
@@ -24,18 +25,26 @@ from oihedge.forecast.checkpoint import State, read_checkpoint, sum_of, write_ch
 from oihedge.forecast.memory import kept_memory
 from oihedge.forecast.network import Network
 from oihedge.forecast.one_piece import in_one_piece
+from oihedge.forecast.parallel import quantile_loss
 from oihedge.forecast.segments import Cover, Deck
 from oihedge.forecast.settings import Forecast
+
+DIVERGED = 2.0
+"""A best loss above so many times `baseline_loss` is that of a fit that ran away: it forecasts nonsense."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training run went; `stopped_by` is epochs, patience or time, `start` tells of the checkpoint."""
+    """How a training run went; `stopped_by` is epochs, patience or time, `start` tells of the checkpoint.
+
+    `baseline_loss` is that of forecasting, at any hour, the quantiles of all hours that are learnt from.
+    """
 
     epochs: int
     steps: int
     best_epoch: int
     best_loss: float
+    baseline_loss: float
     stopped_by: str
     start: str
 
@@ -160,7 +169,7 @@ def train(
 
     Raises:
         ConfigError: if this machine lacks the accelerator.
-        ModelError: if the loss was never a number.
+        ModelError: if the loss was never a number, or at its best is far above that of no model at all.
         KeyboardInterrupt: on Ctrl-C, as anywhere else.
     """
     device = accelerator(settings)
@@ -190,6 +199,14 @@ def train(
         raise ModelError(
             "training gave no finite loss", expected="a falling quantile loss", do="lower forecast.learning_rate"
         )
+    baseline = _baseline_loss(network, training, validation)
+    if best.loss > DIVERGED * baseline:
+        raise ModelError(
+            "training diverged",
+            expected=f"a loss below {baseline:.4g}, that of the same quantiles at every hour",
+            got=f"{best.loss:.4g} at best",
+            do="lower forecast.learning_rate",
+        )
     network.load_state_dict(best.state)
     network.trainer = None
     return Trained(
@@ -197,9 +214,22 @@ def train(
         steps=trainer.global_step,
         best_epoch=best.epoch,
         best_loss=best.loss,
+        baseline_loss=baseline,
         stopped_by=_stopped_by(trainer, timer, patience),
         start=start,
     )
+
+
+def _baseline_loss(network: Network, training: Deck, validation: Cover) -> float:
+    """Return the loss on `validation` of the quantiles of all `training` rows, whatever the window."""
+    _, _, levels = network.reads_and_says
+    quantiles = [torch.as_tensor(np.quantile(aim.cpu().numpy(), levels)).to(aim) for aim in training.rows.targets]
+    losses, windows = [], []
+    for batch in validation:
+        said = [same.expand(*aim.shape, -1) for same, aim in zip(quantiles, batch.targets, strict=True)]
+        losses.append(float(quantile_loss(network, said, batch.targets)))
+        windows.append(len(batch.targets[0]))
+    return float(np.average(losses, weights=windows))
 
 
 def accelerator(settings: Forecast) -> torch.device:

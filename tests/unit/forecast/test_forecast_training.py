@@ -191,6 +191,20 @@ def test_a_training_whose_loss_never_was_a_number_fails_again_without_training(r
             hopeless()
 
 
+@pytest.mark.parametrize(("model", "rate"), [("linear", 1e20), ("lstm", 1e4)])
+def test_a_fit_that_ran_away_is_refused(model, rate, features, roles, settings, window):
+    told = settings(model=model, learning_rate=rate, max_epochs=1)
+    with pytest.raises(ModelError, match=r"training diverged.*below .* at best; lower forecast\.learning_rate"):
+        fit(features, roles, told, **window)
+
+
+@pytest.mark.parametrize("model", ["linear", "lstm", "tft"])
+def test_what_no_model_at_all_would_lose_is_told_beside_the_best_loss(model, features, roles, settings, window):
+    """A network that has hardly been trained is that far: it starts from those quantiles."""
+    facts = fit(features, roles, settings(model=model, learning_rate=1e-9, dropout=0.0), **window).facts
+    assert facts["best_loss"] == pytest.approx(facts["baseline_loss"], rel=0.1)
+
+
 @pytest.mark.parametrize("total", range(1, 13))
 def test_a_training_of_any_number_of_steps_takes_them_all(total, features, roles, settings, window):
     told = settings(model="linear", max_epochs=total, max_steps_per_epoch=1, patience=total)
