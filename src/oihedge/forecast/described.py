@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from oihedge.core.errors import ModelError
 from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.core.settings import Hours, Positive, Settings, Share
-from oihedge.forecast.settings import Drop, Levels, Paths, Seed, Targets, Threads
+from oihedge.forecast.settings import MOST_HEADS, MOST_WIDE, Drop, Levels, Paths, Seed, Target, Targets, Threads
 
 _Name = Annotated[str, Field(min_length=1)]
 _Exponent = Annotated[float, Field(ge=-1, le=1)]
 _NotNegative = Annotated[float, Field(ge=0)]
+
+
+_MOST = {
+    "hidden": MOST_WIDE, "hidden_size": MOST_WIDE, "hidden_continuous_size": MOST_WIDE,
+    "attention_head_size": MOST_HEADS, "lstm_layers": 1, "targets": len(get_args(Target)),
+}  # fmt: skip
+"""Of the sizes that a network is described by, those that a setting bounds or a fit leaves as they are."""
+
+
+def _of_a_fit(network: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a network that would take long to make or much room: that of its weights is compared afterwards."""
+    arguments = network.get("arguments")
+    for name, size in {**network, **(arguments if isinstance(arguments, dict) else {})}.items():
+        if name in _MOST and not (isinstance(size, int) and 1 <= size <= _MOST[name]):
+            raise ValueError(f"{name} must be from 1 to {_MOST[name]}")
+    return network
 
 
 class Described(Settings):
@@ -81,7 +97,7 @@ class _Reaction(Settings):
 class Learned(Described):
     """What `LearnedModel.save` describes."""
 
-    network: dict[str, Any]
+    network: Annotated[dict[str, Any], AfterValidator(_of_a_fit)]
     scalers: _Scalers
     scenarios: _Scenarios
     score: _Score

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from pytorch_forecasting.metrics import MultiLoss, QuantileLoss
 
+from oihedge.core.errors import ModelError, one_line
 from oihedge.forecast.categories import Categories, known_categories, no_categories
 from oihedge.forecast.one_piece import HELD_BY, OnePiece
 from oihedge.forecast.panel import Floats, Ints, Panel
@@ -53,6 +54,20 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
         Raises:
             ModelError: if the description does not make a network.
         """
+
+    @classmethod
+    def bytes_of(cls, stored: Mapping[str, Any]) -> int:
+        """Return how many bytes the weights of the network that `as_json` described take, without taking them.
+
+        Raises:
+            ModelError: if the description does not make a network.
+        """
+        try:
+            with torch.device("meta"):
+                state = cls.from_json(stored).state_dict(keep_vars=True)
+        except (RuntimeError, OverflowError) as error:
+            raise ModelError(f"the stored network cannot be rebuilt: {one_line(error)}") from error
+        return sum({id(value): value.nbytes for value in state.values()}.values())
 
     @abstractmethod
     def as_json(self) -> dict[str, Any]:

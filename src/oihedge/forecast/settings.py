@@ -35,9 +35,10 @@ Drop = Annotated[float, Field(gt=0, lt=1)]
 Threads = Annotated[int, Field(ge=1, le=256)]
 Paths = Annotated[int, Field(ge=1, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Width = Annotated[int, Field(ge=1, le=1024)]
-"""Of a layer: at the most its weights are hundreds of megabytes."""
-Heads = Annotated[int, Field(ge=1, le=64)]
+MOST_WIDE, MOST_HEADS = 1024, 64
+"""Of a layer, and of attention: at the most the weights are hundreds of megabytes."""
+Width = Annotated[int, Field(ge=1, le=MOST_WIDE)]
+Heads = Annotated[int, Field(ge=1, le=MOST_HEADS)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Windows = Annotated[int, Field(ge=1, le=100_000)]
 Seconds = Annotated[float, Field(gt=0, le=1e8)]

@@ -148,6 +148,12 @@ def refuses(folder, keys, value, words):
         (("known",), "hour_sin", "known"),
         (("shape",), [4, 4], "shape"),
         (("shape",), [8, 5], "correlation"),
+        (("network", "arguments", "hidden_size"), 10**9, "network: hidden_size must be from 1 to 1024"),
+        (("network", "arguments", "lstm_layers"), 10**9, "network: lstm_layers must be from 1 to 1"),
+        (("network", "arguments", "attention_head_size"), 10**9, "network: attention_head_size"),
+        (("network", "arguments", "hidden_size"), 1000, r"network: it needs [\d,]+ bytes of weights"),
+        (("network", "arguments", "embedding_sizes"), {"asset": [10**9, 10**6]}, "network: it needs"),
+        (("network", "arguments", "embedding_sizes"), {"asset": [10**18, 10**18]}, "cannot be rebuilt"),
     ],
 )
 def test_parts_that_no_fit_gives_are_refused_when_a_model_is_loaded(saved, keys, value, words):
@@ -192,6 +198,26 @@ def test_tensors_that_no_fit_gives_are_refused(saved, spoilt):
         last[0] = math.nan
     rewrite(saved, **{name: save_tensors(tensors)})
     with pytest.raises(ModelError, match=words):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "words"),
+    [
+        (("network", "hidden"), 10**9, "network: hidden must be from 1 to 1024"),
+        (("network", "targets"), 10**12, "network: targets must be from 1 to 4"),
+        (("network", "assets"), 10**15, "network: it needs"),
+        (("network", "categories"), [10**15], "network: it needs"),
+    ],
+)
+def test_an_lstm_larger_than_its_weights_is_refused_before_it_is_made(fitted, tmp_path, keys, value, words):
+    fitted("lstm").save(tmp_path)
+    refuses(tmp_path, keys, value, words)
+
+
+def test_json_that_is_nested_without_end_is_refused(saved):
+    rewrite(saved, model=b"[" * 200_000)
+    with pytest.raises(ModelError, match="nested too deep"):
         load(saved)
 
 
