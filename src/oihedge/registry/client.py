@@ -17,7 +17,7 @@ from filelock import FileLock
 from oihedge.core.clock import iso
 from oihedge.core.errors import ModelError, one_line
 from oihedge.core.types import ModelRef
-from oihedge.registry.door import absolute_uri, import_mlflow, no_bytecode, open_client, silenced
+from oihedge.registry.door import absolute_uri, answering, import_mlflow, no_bytecode, open_client, silenced
 from oihedge.registry.files import fingerprint, local_path, saved_folder
 from oihedge.registry.ledger import PROMOTED, REFUSED, ROLLED_BACK, Entry, Ledger, awaited, before, champions, last_move
 from oihedge.registry.runs import DIGEST_OF, ActiveRun
@@ -181,13 +181,17 @@ class Registry:
 
         An alias that was moved by hand has passed no gate; there is then no champion. Where a promotion or rollback
         died before the alias followed, the ledger alone counts.
+
+        Raises:
+            ConfigError, ModelError: if the store does not answer.
         """
-        entries = self._ledger.entries()
-        version = self._in_service(entries)
-        if version is None and champions(entries):
-            with self._verdict_lock():  # a verdict may have been carried out between the two readings
-                version = self._in_service(self._ledger.entries())
-        return version
+        with answering(self._uri):
+            entries = self._ledger.entries()
+            version = self._in_service(entries)
+            if version is None and champions(entries):
+                with self._verdict_lock():  # a verdict may have been carried out between the two readings
+                    version = self._in_service(self._ledger.entries())
+            return version
 
     def _in_service(self, entries: Sequence[Entry]) -> ModelRef | None:
         """Return the last in line if the alias is there too, or has yet to follow; None where that version is gone."""

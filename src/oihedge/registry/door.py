@@ -101,6 +101,15 @@ def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tupl
             raise unopened(uri, error) from None
 
 
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turn a store's failure to answer into the one line that `unopened` has for it."""
+    try:
+        yield
+    except (import_mlflow().exceptions.MlflowException, SQLAlchemyError) as error:
+        raise unopened(uri, error) from error
+
+
 def unopened(uri: str, error: Exception) -> ConfigError | ModelError:
     """Return what to say of a store that does not open or answer: whether it is busy, damaged, or perhaps not there."""
     place = uri.rpartition("@")[2]  # without the credentials an address may hold
