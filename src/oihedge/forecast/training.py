@@ -195,18 +195,8 @@ def train(
         if not trainer.should_stop:
             with _told_of_ctrl_c():
                 trainer.fit(network, training, validation)
-    if not best.state:
-        raise ModelError(
-            "training gave no finite loss", expected="a falling quantile loss", do="lower forecast.learning_rate"
-        )
     baseline = _baseline_loss(network, training, validation)
-    if best.loss > DIVERGED * baseline:
-        raise ModelError(
-            "training diverged",
-            expected=f"a loss below {baseline:.4g}, that of the same quantiles at every hour",
-            got=f"{best.loss:.4g} at best",
-            do="lower forecast.learning_rate",
-        )
+    _require_learning(best, baseline)
     network.load_state_dict(best.state)
     network.trainer = None
     return Trained(
@@ -218,6 +208,21 @@ def train(
         stopped_by=_stopped_by(trainer, timer, patience),
         start=start,
     )
+
+
+def _require_learning(best: _Best, baseline: float) -> None:
+    """Refuse a training that ran away."""
+    if not best.state:
+        raise ModelError(
+            "training gave no finite loss", expected="a falling quantile loss", do="lower forecast.learning_rate"
+        )
+    if best.loss > DIVERGED * baseline:
+        raise ModelError(
+            "training diverged",
+            expected=f"a loss below {baseline:.4g}, that of the same quantiles at every hour",
+            got=f"{best.loss:.4g} at best",
+            do="lower forecast.learning_rate",
+        )
 
 
 def _baseline_loss(network: Network, training: Deck, validation: Cover) -> float:
