@@ -111,6 +111,6 @@ class Forecast(Settings):
         """Refuse a stride that may pass over every hour of the calibration block."""
         if {"calibration_days", "horizon_h"} <= info.data.keys():
             hours = 24 * info.data["calibration_days"] - 2 * info.data["horizon_h"]
-            if stride > max(hours, 1):  # a block without an hour is told by what cuts it
+            if 0 < hours < stride:  # a block without an hour is told by what cuts it
                 raise ValueError(f"must be at most {hours}, the hours that calibration_days has to forecast from")
         return stride

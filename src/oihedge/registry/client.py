@@ -26,6 +26,8 @@ from oihedge.registry.versions import log_version, model_ref
 
 __all__ = ["ActiveRun", "Registry"]
 
+VERDICT_S = 20.0
+"""A verdict is written and carried out in less."""
 CHAMPION, CHALLENGER = "champion", "challenger"
 RETRAIN_KEY, SEARCH_KEY = "retrain_key", "search_key"
 PARENT = "mlflow.parentRunId"
@@ -189,7 +191,8 @@ class Registry:
             entries = self._ledger.entries()
             version = self._in_service(entries)
             if version is None and champions(entries):
-                with self._verdict_lock():  # a verdict may have been carried out between the two readings
+                # A verdict may have been carried out between the two readings; one that hangs must not hang the hedge.
+                with self._verdict_lock().acquire(timeout=VERDICT_S):
                     version = self._in_service(self._ledger.entries())
             return version
 

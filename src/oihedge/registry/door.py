@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from oihedge.core.errors import ConfigError, ModelError
+from oihedge.core.errors import ConfigError, ModelError, one_line
 
 _CHATTER = (
     ".*noload.* loader strategy is deprecated.*",
@@ -103,10 +103,10 @@ def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tupl
 
 @contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Turn a store's failure to answer into the one line that `unopened` has for it."""
+    """Turn a failure of the store, its folder or a lock in it into the one line that `unopened` has for it."""
     try:
         yield
-    except (import_mlflow().exceptions.MlflowException, SQLAlchemyError) as error:
+    except (import_mlflow().exceptions.MlflowException, SQLAlchemyError, OSError) as error:
         raise unopened(uri, error) from error
 
 
@@ -115,6 +115,8 @@ def unopened(uri: str, error: Exception) -> ConfigError | ModelError:
     place = uri.rpartition("@")[2]  # without the credentials an address may hold
     if "database is locked" in str(error):
         return ModelError(f"registry.tracking_uri {place} is locked by another process", do="wait until it is done")
+    if isinstance(error, OSError):  # a lock that is not let go of is one as well
+        return ModelError(f"registry.tracking_uri {place} cannot be read: {one_line(error)}")
     if any(words in str(error) for words in _DAMAGED):
         return ModelError(f"registry.tracking_uri {place} is damaged", do="restore it from a backup")
     return ConfigError(

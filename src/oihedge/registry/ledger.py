@@ -84,15 +84,25 @@ class Ledger:
 
 
 def _number(run: Any) -> int:
-    return int(run.data.tags["number"])
+    try:
+        return int(run.data.tags["number"])
+    except (KeyError, ValueError):
+        raise _damaged(run, "number") from None
 
 
 def _entry(run: Any) -> Entry:
     tags, info = run.data.tags, run.info
-    return Entry(
-        _number(run), tags["verdict"], tags["version"], tags["model_run_id"], tags["reason"], tags["at"],
-        info.run_id, info.status == "RUNNING",
-    )  # fmt: skip
+    try:
+        return Entry(
+            _number(run), tags["verdict"], tags["version"], tags["model_run_id"], tags["reason"], tags["at"],
+            info.run_id, info.status == "RUNNING",
+        )  # fmt: skip
+    except KeyError as error:
+        raise _damaged(run, str(error.args[0])) from None
+
+
+def _damaged(run: Any, tag: str) -> ModelError:
+    return ModelError(f"row {run.info.run_id} of the ledger is damaged", got=f"no good tag {tag!r}", do="restore it")
 
 
 def champions(entries: Sequence[Entry]) -> list[str]:

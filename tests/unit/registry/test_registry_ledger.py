@@ -2,10 +2,12 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from oihedge.core.errors import ModelError
+from oihedge.registry import client
 from oihedge.registry.ledger import PROMOTED, REFUSED, ROLLED_BACK, Entry, before, champions
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)
@@ -165,6 +167,28 @@ def test_an_alias_that_was_moved_by_hand_is_no_champion(registry, versions):
         registry.set_alias("champion", version)
         registry.settle()
         assert (alias(registry), registry.champion()) == (version.version, None)
+
+
+def test_a_verdict_that_hangs_or_a_lock_that_is_none_hangs_no_reader(registry, versions, monkeypatch):
+    monkeypatch.setattr(client, "VERDICT_S", 0.1)
+    registry.promote(versions[0], reason="held", at=AT)
+    registry.set_alias("champion", versions[1])
+    with registry._verdict_lock(), pytest.raises(ModelError, match="cannot be read"):
+        registry.champion()
+    lock = Path(registry._verdict_lock().lock_file)
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    with pytest.raises(ModelError, match="cannot be read"):
+        registry.champion()
+
+
+@pytest.mark.parametrize("tag", ["number", "version", "reason"])
+def test_a_row_of_the_ledger_that_lost_a_tag_is_named(registry, versions, tag):
+    registry.promote(versions[0], reason="held", at=AT)
+    row = registry._ledger.entries()[0].row
+    registry._client.delete_tag(row, tag)
+    with pytest.raises(ModelError, match=f"row {row} of the ledger is damaged.*{tag}"):
+        registry.champion()
 
 
 def test_the_challenger_alias_follows_the_newest_version(registry, versions):
