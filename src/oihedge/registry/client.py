@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -16,6 +17,7 @@ from filelock import FileLock
 
 from oihedge.core.clock import iso
 from oihedge.core.errors import ModelError, one_line
+from oihedge.core.hashing import digest
 from oihedge.core.types import ModelRef
 from oihedge.registry.door import absolute_uri, answering, import_mlflow, no_bytecode, open_client, silenced
 from oihedge.registry.files import fingerprint, local_path, saved_folder
@@ -30,7 +32,7 @@ VERDICT_S = 20.0
 """A verdict is written and carried out in less."""
 CHAMPION, CHALLENGER = "champion", "challenger"
 RETRAIN_KEY, SEARCH_KEY = "retrain_key", "search_key"
-PARENT = "mlflow.parentRunId"
+PARENT, HOME = "mlflow.parentRunId", "home"
 FINGERPRINT = "manifest_sha256"
 
 
@@ -46,6 +48,7 @@ class Registry:
         self._settings, self._home = settings, home
         self._uri = absolute_uri(settings.tracking_uri, home)
         self._artifacts = home / settings.artifacts
+        self._place = digest([platform.node(), str(home.resolve())])
 
     @cached_property
     def _opened(self) -> tuple[Any, dict[str, str]]:
@@ -92,7 +95,7 @@ class Registry:
             resume: id of an earlier run to go on with instead of making one; its parameters must be the same.
         """
         client = self._client
-        told = {**(tags or {}), **({PARENT: parent} if parent else {})}
+        told = {HOME: self._place, **(tags or {}), **({PARENT: parent} if parent else {})}
         if resume is None:
             run_id = client.create_run(self._opened[1][self._settings.experiment], tags=told, run_name=name).info.run_id
         else:
@@ -129,11 +132,12 @@ class Registry:
         return None
 
     def abandon_others(self, run_id: str) -> None:
-        """Mark every other running retrain of this experiment as killed and withdraw what it registered.
+        """Mark every other running retrain of this home as killed and withdraw what it registered.
 
         For the holder of the lease `retrain` alone: whatever else still runs, of whichever key, has lost its process.
+        Homes on other machines may share the store; their leases are their own.
         """
-        for run in self._search(f"tags.`{RETRAIN_KEY}` LIKE '%'", "RUNNING"):
+        for run in self._search(f"tags.`{RETRAIN_KEY}` LIKE '%' and tags.`{HOME}` = '{self._place}'", "RUNNING"):
             if run.info.run_id != run_id:
                 self._withdraw(run.info.run_id)
                 dead = ModelError("its process ended before it did", do=f"run {run_id} took over")

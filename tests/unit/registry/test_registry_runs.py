@@ -154,7 +154,8 @@ def test_a_finished_run_without_a_version_is_not_reused(registry):
 
 def left_open(registry, name, **tags):
     """Return a run whose process died in it."""
-    made = registry._client.create_run(registry._opened[1]["test"], tags=tags, run_name=name)
+    told = {"home": registry._place, **tags}
+    made = registry._client.create_run(registry._opened[1]["test"], tags=told, run_name=name)
     return ActiveRun(registry._client, made.info.run_id)
 
 
@@ -163,13 +164,15 @@ def test_retrains_of_dead_processes_are_closed_whatever_their_key_and_their_vers
     for run in left:
         add_version(run)
     search = left_open(registry, "search", search_key="k")
+    elsewhere = left_open(registry, "of another machine", retrain_key="k", home="another")
     with registry.run("next", tags={"retrain_key": "k"}) as run:
         registry.abandon_others(run.run_id)
         kept = add_version(run)
     for dead in left:
         assert registry._client.get_run(dead.run_id).info.status == "KILLED"
         assert registry._versions(dead.run_id) == []
-    assert registry._client.get_run(search.run_id).info.status == "RUNNING"
+    for alive in (search, elsewhere):
+        assert registry._client.get_run(alive.run_id).info.status == "RUNNING"
     assert registry.finished("k") == kept
 
 
