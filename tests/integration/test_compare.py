@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 
 import polars as pl
 import pytest
@@ -12,10 +14,12 @@ from fakes.tiny_training import AS_OF, home_of, tiny_market
 
 from oihedge.cli import main
 from oihedge.config import load
-from oihedge.core.errors import ConfigError
+from oihedge.core.clock import HOUR
+from oihedge.core.errors import ConfigError, DataError
+from oihedge.core.tables import UTC_TIME
 from oihedge.evaluation.scores import align, score
 from oihedge.features.labels import unwind_label
-from oihedge.jobs import compare
+from oihedge.jobs import compare, evaluate, search
 from oihedge.jobs.evaluate import WithCalendar, lay_folds, train, window_of
 from oihedge.jobs.featuring import features
 from oihedge.jobs.opening import open_registry
@@ -86,3 +90,23 @@ def test_a_fit_cut_by_the_clock_is_told_with_its_fold_and_kind(experiment: Path)
     told = compare.run(config, as_of=AS_OF, kinds=("linear",)).warnings
     assert [line.partition(":")[0] for line in told] == [f"fold {n}, linear" for n in (1, 2, 3)]
     assert all("cut at forecast.max_train_s" in line for line in told)
+
+
+@pytest.mark.parametrize("job", [compare, evaluate, search])
+def test_what_came_only_after_a_fold_teaches_it_nothing(
+    experiment: Path, job: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hole that was filled months later: nobody could have learnt from it then, and no walk-forward may now."""
+    config = load(["forecast=linear"], experiment=str(experiment), home=home_of(experiment, f"late_{job.__name__}"))
+    made = features(config, as_of=AS_OF, start=AS_OF - timedelta(days=config.run.history_days))
+    first = lay_folds(config, made.past)[0]
+    late = (pl.col("asset") == "BTC") & (pl.col("ts") < first.train_end)
+    arrived = pl.when(late).then(pl.lit(first.test_start + HOUR, UTC_TIME)).otherwise("available_at")
+    spoiled = replace(made, past=made.past.with_columns(available_at=arrived))
+    monkeypatch.setattr(job, "features", lambda *_, **__: spoiled)
+    why = "too little history to train on BTC"
+    if job is search:  # tells of a trial that failed, and goes on
+        assert why in str(search.run(config, as_of=AS_OF, trials=1).trials)
+        return
+    with pytest.raises(DataError, match=why):
+        job.run(config, as_of=AS_OF)
