@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -7,10 +8,14 @@ import pytest
 import torch
 
 from oihedge.core.errors import DataError, ModelError, SchemaError
+from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.forecast.blocks import cut_blocks
 from oihedge.forecast.fit import fit
+from oihedge.forecast.frames import wanted_rows
 from oihedge.forecast.kinds import network_class
 from oihedge.forecast.load import load
+from oihedge.forecast.panel import build_panel
+from oihedge.forecast.reaction import Reaction
 from oihedge.forecast.scaling import fit_scalers
 from oihedge.forecast.segments import Rows
 from oihedge.forecast.tft import SharedTft
@@ -225,3 +230,34 @@ def test_an_asset_without_its_history_is_left_out(tft, features):
     at = features["ts"][600]
     holed = features.filter((pl.col("asset") != "ETH") | (pl.col("ts") != at - HOUR))
     assert tft.predict(holed, [at])["asset"].unique().to_list() == ["BTC"]
+
+
+def test_forecasts_are_put_right_by_shape_reaction_and_spread(tft, features):
+    """Each of the three, and what p_unwind is made of, reaches the forecast."""
+    at = features["ts"][600:640].to_list()
+    levels, paths = tft.scenarios.levels, len(PATH_TARGETS)
+    panel = build_panel(features, tft.scalers.columns, tft.scalers.assets)
+    rows = wanted_rows(panel, tft.known, tft.shape, at)
+    plain = replace(tft, recalibration=np.ones_like(tft.recalibration), reaction=Reaction(), spread=(1.0,) * paths)
+    said, middle = plain.quantiles(panel, rows), levels.index(0.5)
+
+    def apart(model):
+        told = model.quantiles(panel, rows)
+        np.testing.assert_allclose(told[..., middle], said[..., middle], rtol=1e-9)
+        return (told - told[..., [middle]])[..., -1] / (said - said[..., [middle]])[..., -1]
+
+    shape = np.ones_like(tft.recalibration)
+    shape[0, -1] = 1.5
+    np.testing.assert_allclose(apart(replace(plain, recalibration=shape)).mean(axis=(0, 2)), [1.5, 1.0])
+    np.testing.assert_allclose(apart(replace(plain, spread=(1.0, 0.7))).mean(axis=(0, 2)), [1.0, 0.7])
+    reaction = Reaction((0.5, 0.0), (2.0, 1.0))
+    wide = np.sqrt(plain.lately(panel, rows)[:, 0] / 2)
+    np.testing.assert_allclose(apart(replace(plain, reaction=reaction))[:, 0, 0], np.clip(wide, 1 / 3, 3))
+    wilder = replace(plain, reaction=Reaction((0.0, 0.5), (1.0, 1e-3))).predict(features, at)["p_unwind"]
+    assert (wilder.to_numpy() != plain.predict(features, at)["p_unwind"].to_numpy()).any()
+
+
+def test_what_is_learnt_on_the_training_window_is_learnt_at_all(tft):
+    assert (tft.recalibration != 1).any()
+    assert (tft.recalibration[:, tft.scenarios.levels.index(0.5)] == 1).all()
+    assert min(tft.reaction.usual) > 0
