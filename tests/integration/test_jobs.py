@@ -170,6 +170,21 @@ def test_replaying_a_decision_that_is_not_there_names_it(settings: Settings) -> 
         replay.run(settings(), "nope")
 
 
+def test_replaying_a_decision_whose_settings_are_not_allowed_any_more_names_the_setting(settings: Settings) -> None:
+    config = settings()
+    decided = hedge.run(config, as_of=AS_OF).decision
+    lake, mine = open_lake(config), pl.col("decision_id") == decided["decision_id"]
+    row = lake.read("derived", "decision_inputs", where=mine).collect()
+    told = json.loads(row["inputs"].item())
+    told["config"]["forecast"]["dropout"] = 1.0
+    other = row.with_columns(decision_id=pl.lit("older"), inputs=pl.lit(json.dumps(told)))
+    lake.append("derived", "decision_inputs", other.select("decision_id", "as_of", "inputs", "available_at"), now=AS_OF)
+    made = lake.read("derived", "decisions", where=mine).collect().with_columns(decision_id=pl.lit("older"))
+    lake.append("derived", "decisions", made.drop("ingested_at", strict=False), now=AS_OF)
+    with pytest.raises(DataError, match=r"settings that are not allowed any more; got forecast\.dropout"):
+        replay.run(config, "older")
+
+
 def test_an_earlier_decision_never_replaces_a_later_one(settings: Settings) -> None:
     config = settings()
     newest = hedge.run(config, as_of=AS_OF).path.read_bytes()

@@ -108,9 +108,10 @@ def _first_line(error: BaseException) -> str:
 
 def _cause(error: BaseException) -> str:
     """Return what an error was raised from in the end, where its own line does not tell."""
-    root = error
-    while root.__cause__ is not None:
+    root, seen = error, {id(error)}
+    while root.__cause__ is not None and id(root.__cause__) not in seen:
         root = root.__cause__
+        seen.add(id(root))
     line = _first_line(root)
     return "" if line in _first_line(error) else f"; from {type(root).__name__}: {line}"
 

@@ -231,7 +231,7 @@ def _kept_features(config: Config, as_of: datetime) -> int | None:
 def _model(config: Config, as_of: datetime) -> tuple[dict[str, Any] | None, str]:
     try:
         champion = open_registry(config).champion()
-    except (ModelError, ConfigError) as error:
+    except (ModelError, ConfigError, OSError) as error:
         logging.getLogger(__name__).warning("which model is in service is not known: %s", one_line(error))
         return None, "registry_unreadable"
     if champion is None:

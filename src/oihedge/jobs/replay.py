@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
+from pydantic import ValidationError
 
 from oihedge import __version__
 from oihedge.config import Config
@@ -45,7 +46,16 @@ def run(config: Config, decision_id: str) -> ReplayReport:
             f"there is no decision {decision_id!r} in {config.lake.root}", do="oihedge status names the newest"
         )
     inputs = Inputs(**json.loads(stored["inputs"].item()))
-    then = Config.model_validate_json(json.dumps({**inputs.config, "home": str(config.home)}))
+    try:
+        then = Config.model_validate_json(json.dumps({**inputs.config, "home": str(config.home)}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(
+            f"decision {decision_id!r} was made with settings that are not allowed any more",
+            got=f"{where}: {first['msg']}",
+            do=f"replay it with code {inputs.code_version}",
+        ) from None
     same = make(lake, then, inputs).payload.decode() == made["payload"].item()
     now = code_version(__version__)
     note = "" if inputs.code_version == now else f"made by code {inputs.code_version}, replayed by {now}"

@@ -320,19 +320,17 @@ class Registry:
     def rollback(self, *, at: datetime, reason: str) -> ModelRef:
         """Put the previous champion back. Again with the same `at` and `reason`, it changes nothing.
 
-        Where a rollback died before the alias followed, this one completes it and goes no further back.
+        Where one died before the alias followed, this one completes it and goes no further back.
 
         Raises:
             ModelError: if there is no previous champion.
         """
         with self._verdict_lock():
-            last = last_move(self._ledger.entries())
+            last, alias = last_move(self._ledger.entries()), self._by_alias(CHAMPION)
             self._complete()
-            if (
-                last is not None
-                and last.verdict == ROLLED_BACK
-                and (last.open or (last.at, last.reason) == (iso(at), reason))
-            ):
+            halfway = last is not None and last.open and (alias is None or alias.version != last.version)
+            again = last is not None and (last.at, last.reason) == (iso(at), reason)
+            if last is not None and last.verdict == ROLLED_BACK and (halfway or again):
                 known = self._by_version(last.version)
             else:
                 known = self._by_version(before(self._ledger.entries()))
@@ -364,6 +362,8 @@ class Registry:
         try:
             return model_ref(self._client.get_model_version(self._settings.model_name, version))
         except mlflow.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
             raise ModelError(
                 f"version {version} of {self._settings.model_name} is gone", do="promote another"
             ) from error

@@ -106,7 +106,7 @@ class ActiveRun:
 
     def fail(self, error: BaseException, status: str = "FAILED") -> None:
         """Mark the run failed, with the reason, one line without secrets, as tag `failure`."""
-        reason = printable(" ".join(without_secrets(f"{type(error).__name__}: {error}").split()))
+        reason = printable(" ".join(without_secrets(f"{type(error).__name__}: {error}").split())).rstrip(": ")
         self._client.set_tag(self.run_id, "failure", reason[:_LONGEST_REASON])
         self._client.set_terminated(self.run_id, status)
 

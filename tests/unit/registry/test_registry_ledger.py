@@ -81,11 +81,16 @@ import os, signal, sys
 from datetime import datetime
 from pathlib import Path
 from oihedge.registry.client import Registry
+from oihedge.registry.ledger import Ledger
 from oihedge.registry.settings import Registry as Settings
 
-Registry._put_in_service = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+verb, version, at, where = sys.argv[3:]
+die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+if where == "before the alias":
+    Registry._put_in_service = die
+else:
+    Ledger.close = die
 registry = Registry(Settings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
-verb, version, at = sys.argv[3:]
 if verb == "promote":
     registry.promote(registry._by_version(version), reason="held", at=datetime.fromisoformat(at))
 else:
@@ -97,8 +102,8 @@ else:
 def killed(registry):
     """Return what promotes or rolls back in a process of its own that dies between the ledger and the alias."""
 
-    def run(verb, version="", at=AT):
-        given = (registry._settings.model_dump_json(), str(registry._home), verb, version, at.isoformat())
+    def run(verb, version="", at=AT, where="before the alias"):
+        given = (registry._settings.model_dump_json(), str(registry._home), verb, version, at.isoformat(), where)
         assert subprocess.run([sys.executable, "-c", KILLED, *given], check=False).returncode == -signal.SIGKILL
 
     return run
@@ -136,6 +141,15 @@ def test_a_rollback_that_died_before_the_alias_counts_and_asked_again_goes_no_fu
     assert (alias(registry), registry.champion(), still_open(registry)) == ("2", versions[1], [])
     assert verdicts(registry)[3:] == [(4, "rolled_back", "2"), (5, "refused", "3")]
     assert registry.rollback(at=AT + 3 * DAY, reason="bad night") == versions[0]
+
+
+def test_a_rollback_that_died_after_the_alias_swallows_no_later_one(registry, versions, killed):
+    for version in versions:
+        registry.promote(version, reason="held", at=AT)
+    killed("rollback", at=AT + DAY, where="after the alias")
+    assert (alias(registry), still_open(registry)) == ("2", [4])
+    assert registry.rollback(at=AT + 2 * DAY, reason="the one before is no better") == versions[0]
+    assert (alias(registry), registry.champion(), still_open(registry)) == ("1", versions[0], [])
 
 
 def test_after_a_promotion_that_died_another_verdict_begins_where_the_ledger_stands(registry, versions, killed):
