@@ -18,25 +18,28 @@ from synthetic import frame as frame
 from oihedge.core.forecasts import PATH_TARGETS
 from oihedge.forecast.calibration import Calibration, EventScore
 from oihedge.forecast.learned import LearnedModel
+from oihedge.forecast.reaction import Reaction
 from oihedge.forecast.scaling import Scalers
 from oihedge.forecast.scenarios import Copula, Scenarios
 from oihedge.forecast.tft import SharedTft
 
 WINDOWS, STRIDE = 16, 12
+NAMES = [f"v{k}" for k in range(VARIABLES)]
+AS_FEATURES = dict(zip(NAMES[-len(PATH_TARGETS) :], PATH_TARGETS, strict=True))
+"""A model that is served reads its targets' own history: the last two variables stand for it."""
 PATHS = 256
 
 
 def dataset(rows: pd.DataFrame) -> Any:
     """Return pytorch-forecasting's windows of `rows`; values are in scale already."""
-    names = [f"v{k}" for k in range(VARIABLES)]
     return TimeSeriesDataSet(
         rows, time_idx="hour", target=["y", "z"], group_ids=["asset"],
         static_categoricals=["asset"] if rows["asset"].nunique() > 1 else [],
-        time_varying_known_reals=names[:KNOWN], time_varying_unknown_reals=names[KNOWN:],
+        time_varying_known_reals=NAMES[:KNOWN], time_varying_unknown_reals=NAMES[KNOWN:],
         min_encoder_length=ENCODER, max_encoder_length=ENCODER,
         min_prediction_length=HORIZON, max_prediction_length=HORIZON,
         target_normalizer=MultiNormalizer([TorchNormalizer(method="identity")] * 2),
-        categorical_encoders={"asset": NaNLabelEncoder()}, scalers=dict.fromkeys(names),
+        categorical_encoders={"asset": NaNLabelEncoder()}, scalers=dict.fromkeys(NAMES),
     )  # fmt: skip
 
 
@@ -54,7 +57,7 @@ def forecaster(trained: SharedTft, assets: Sequence[str]) -> LearnedModel:
 
     What these hold is arbitrary: how long they take does not depend on it.
     """
-    names, count = tuple(f"v{k}" for k in range(VARIABLES)), len(assets)
+    names, count = tuple(AS_FEATURES.get(name, name) for name in NAMES), len(assets)
     columns, targets = (count, VARIABLES), (count, len(PATH_TARGETS))
     scalers = Scalers(
         tuple(assets), names, PATH_TARGETS, np.zeros(columns), np.ones(columns), np.zeros(targets),
@@ -64,14 +67,15 @@ def forecaster(trained: SharedTft, assets: Sequence[str]) -> LearnedModel:
     return LearnedModel(
         network=trained, scalers=scalers, scenarios=Scenarios(copula, tuple(QUANTILES), PATHS, HORIZON, seed=7),
         score=EventScore(-3.0, (0.1,) * (VARIABLES + count)), calibration=Calibration(), known=names[:KNOWN],
-        shape=(ENCODER, HORIZON), drop=0.1, threads=2, spread=(1.0,) * len(PATH_TARGETS),
+        shape=(ENCODER, HORIZON), drop=0.1, threads=2, learnt_until=None, spread=(1.0,) * len(PATH_TARGETS),
+        recalibration=np.ones((len(PATH_TARGETS), len(QUANTILES))), reaction=Reaction((0.3, 0.1)),
     )  # fmt: skip
 
 
 def features(rows: pd.DataFrame) -> pl.DataFrame:
     """Return `rows` as the feature rows that a model is asked with: `ts` instead of the hour."""
     ts = pl.from_epoch(pl.Series(rows["hour"].to_numpy() * 3600), time_unit="s").dt.replace_time_zone("UTC")
-    return pl.from_pandas(rows.drop(columns="hour")).with_columns(ts.alias("ts"))
+    return pl.from_pandas(rows.drop(columns="hour")).with_columns(ts.alias("ts")).rename(AS_FEATURES)
 
 
 class Plain(SharedTft):
