@@ -1,5 +1,6 @@
 """What a process frees stays with it while a network trains, and no longer."""
 
+import gc
 import platform
 import resource
 from contextlib import nullcontext
@@ -34,3 +35,10 @@ def test_freed_memory_is_kept_meanwhile_and_given_back_afterwards():
 def test_an_error_inside_stays_what_it_is():
     with pytest.raises(ZeroDivisionError), kept_memory():
         _ = 1 / 0
+
+
+def test_older_objects_are_not_walked_through_meanwhile_and_are_again_afterwards():
+    before = gc.get_freeze_count()
+    with kept_memory():
+        assert gc.get_freeze_count() > 1000
+    assert gc.get_freeze_count() == before == 0
