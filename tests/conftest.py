@@ -1,9 +1,10 @@
-"""What every test shares: nobody's own Prefect or MLflow, and one Prefect server for those that run flows."""
+"""What every test shares: nobody's own Prefect or MLflow, one Prefect server for flows, an end to the time there is."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,22 @@ os.environ["DO_NOT_TRACK"] = "true"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for _name in ("PREFECT_API_URL", "PREFECT_API_KEY", "MLFLOW_TRACKING_URI"):
     os.environ.pop(_name, None)
+
+
+STARTED = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `.ci/run` gives the long tests."""
+    parser.addoption("--begin-within", type=float, metavar="S", help="skip the tests that would begin after S seconds")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what would begin too late: a test cut off half-way fails, and kills what its processes do."""
+    limit = item.config.getoption("--begin-within")
+    if limit is not None and time.monotonic() - STARTED > limit:
+        pytest.skip(f"the {limit:.0f} seconds in which tests may begin are over")
 
 
 SMALL = """# @package _global_
