@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import polars as pl
 import pytest
 from fakes.tiny_training import AS_OF, home_of, tiny_market
@@ -110,3 +111,28 @@ def test_what_came_only_after_a_fold_teaches_it_nothing(
         return
     with pytest.raises(DataError, match=why):
         job.run(config, as_of=AS_OF)
+
+
+def test_a_row_that_came_late_spoils_every_window_that_holds_it(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weeks late, it is in the twelve windows of an asset that end in or after it: nobody could forecast from them."""
+    config = load(["forecast=linear"], experiment=str(experiment), home=home_of(experiment, "spoiled"))
+    made = features(config, as_of=AS_OF, start=AS_OF - timedelta(days=config.run.history_days))
+    at = lay_folds(config, made.past)[0].test_start + 30 * HOUR
+    late = (pl.col("asset") == "BTC") & (pl.col("ts") == at)
+    arrived = pl.when(late).then(pl.lit(at + timedelta(days=9), UTC_TIME)).otherwise("available_at")
+    spoiled = replace(made, past=made.past.with_columns(available_at=arrived))
+    whole, drawn = compare.run(config, as_of=AS_OF, kinds=("linear",)), []
+    coverage = compare.joint_coverage
+    monkeypatch.setattr(compare, "joint_coverage", lambda *of: drawn.append(of[1]) or coverage(*of))
+    for job in (compare, evaluate):
+        monkeypatch.setattr(job, "features", lambda *_, **__: spoiled)
+    assert whole.forecasts - compare.run(config, as_of=AS_OF, kinds=("linear",)).forecasts == 12
+    unknown = [int(np.isnan(came).all(axis=(1, 2)).sum()) for came in drawn]
+    assert unknown == [12 // compare.PATHS_EVERY_H, 0, 0]
+    told = evaluate.assess(config, as_of=AS_OF).evaluated
+    mine = {asset: told.forecasts.filter(pl.col("asset") == asset)["ts"].unique() for asset in ("BTC", "ETH")}
+    assert set(mine["ETH"]) - set(mine["BTC"]) == {at + n * HOUR for n in range(12)}
+    silent = told.decisions.filter(pl.col("asset") == "BTC", pl.col("ts").is_between(at + HOUR, at + 11 * HOUR))
+    assert silent["hold"].to_list() == [True] * 11

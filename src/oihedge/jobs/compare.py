@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from oihedge.config import Config
@@ -33,7 +34,7 @@ from oihedge.forecast.fit import Fitted, quiet
 from oihedge.forecast.kinds import CLOSED_FORM, LEARNED
 from oihedge.forecast.scenarios import JointPaths
 from oihedge.jobs.epochs import told
-from oihedge.jobs.evaluate import WithCalendar, extend, in_time, known_by, lay_folds, train, warnings_of, window_of
+from oihedge.jobs.evaluate import AtTheTime, extend, in_time, known_by, lay_folds, train, warnings_of, window_of
 from oihedge.jobs.featuring import features
 
 KINDS = (*LEARNED, *CLOSED_FORM)
@@ -100,9 +101,8 @@ def run(config: Config, *, as_of: datetime, kinds: Sequence[str] = (), progress:
             began = time.perf_counter()
             fitted, (seen, instants) = _fitted(config, rows, fold, kind, progress), _asked(rows, fold)
             warnings += [f"fold {fold.index + 1}, {kind}: {line}" for line in warnings_of(fitted.facts)]
-            model = WithCalendar(fitted, config)
-            # As in a backtest, what is forecast from rows that came late was no forecast at the time.
-            forecasts[kind] = model.predict(seen, instants).join(in_time(config, seen), on=["asset", "ts"], how="semi")
+            model = AtTheTime(fitted, config)
+            forecasts[kind] = model.predict(seen, instants)
             paths[kind].append(_paths(config, model, rows, seen, instants))
             seconds[kind] += time.perf_counter() - began
         rate = base_rates(labels, fold.train_start, fold.train_end - config.forecast.horizon_h * HOUR)
@@ -123,7 +123,7 @@ def _asked(rows: pl.DataFrame, fold: Fold) -> tuple[pl.DataFrame, list[datetime]
 
 
 def _paths(
-    config: Config, model: WithCalendar, rows: pl.DataFrame, seen: pl.DataFrame, instants: Sequence[datetime]
+    config: Config, model: AtTheTime, rows: pl.DataFrame, seen: pl.DataFrame, instants: Sequence[datetime]
 ) -> Coverage:
     """Return how the model's joint paths of some instants held; empty for one that draws none."""
     draw: Callable[..., JointPaths] | None = getattr(model.model, "paths", None)
@@ -131,6 +131,8 @@ def _paths(
         return {}
     told = draw(extend(seen, config), instants[::PATHS_EVERY_H])
     came = outcomes(rows, told.asset, told.at, config.forecast.horizon_h)
+    known = set(in_time(config, seen, model.shape[0]).select("asset", "ts").iter_rows())
+    came[[drawn not in known for drawn in zip(told.asset, told.at, strict=True)]] = np.nan
     return joint_coverage(told.changes, came, told.return_given_oi)
 
 

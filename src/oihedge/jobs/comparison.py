@@ -12,7 +12,7 @@ from oihedge.evaluation.grid import require_columns
 from oihedge.evaluation.scores import align, same_instants, score, skill
 from oihedge.features.labels import unwind_label
 from oihedge.jobs.champion import champion_model
-from oihedge.jobs.evaluate import Assessment, WithCalendar
+from oihedge.jobs.evaluate import Assessment, AtTheTime
 from oihedge.registry.client import Registry
 
 
@@ -34,7 +34,7 @@ def against_champion(config: Config, registry: Registry, assessment: Assessment)
     if not instants:
         return ChampionComparison(champion.version, float("nan"), 0)
     try:
-        theirs = WithCalendar(champion_model(config, registry, champion), config).predict(rows, instants)
+        theirs = AtTheTime(champion_model(config, registry, champion), config).predict(rows, instants)
         ours_too = tuple(name for name in forecasts.columns if name.startswith(PATH_TARGETS))
         require_columns(theirs, ours_too, "the champion's forecasts")
     except (DataError, ModelError) as error:

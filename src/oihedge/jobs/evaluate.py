@@ -90,6 +90,15 @@ class WithCalendar:
         self.model.save(folder)
 
 
+@dataclass(frozen=True)
+class AtTheTime(WithCalendar):
+    """A model asked about the past: it says what it could have said then, from windows that were known in time."""
+
+    def predict(self, rows: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
+        """Forecast, and leave out what reads rows that came too late to decide on, however far back in its window."""
+        return super().predict(rows, at).join(in_time(self.config, rows, self.shape[0]), on=["asset", "ts"], how="semi")
+
+
 def extend(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
     """Append `horizon_h` hours per asset after its newest row, with only the known-future columns filled."""
     ahead = pl.DataFrame({"ahead": [HOUR * step for step in range(1, config.forecast.horizon_h + 1)]})
@@ -136,9 +145,10 @@ def known_by(rows: pl.DataFrame, fold: Fold) -> pl.DataFrame:
     return rows.filter(pl.col("available_at") <= fold.test_start)
 
 
-def in_time(config: Config, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the feature rows that were known in time to decide on."""
-    return rows.filter(pl.col("available_at") - pl.col("ts") <= config.hedge.max_data_age)
+def in_time(config: Config, rows: pl.DataFrame, window_h: int = 1) -> pl.DataFrame:
+    """Return the feature rows that were known in time to decide on, with all of the `window_h` hours that end there."""
+    known = pl.col("available_at").rolling_max_by("ts", window_size=f"{window_h}h").over("asset")
+    return rows.filter(known - pl.col("ts") <= config.hedge.max_data_age)
 
 
 def window_of(fold: Fold) -> dict[str, datetime]:
@@ -187,7 +197,7 @@ def assess(
         mine = train(config, known, window, report=report, checkpoint=kept)
         plain = train(config, known, window, model="persistence")
         warnings.extend(f"{name}: {line}" for line in warnings_of(mine.facts))
-        return WithCalendar(mine, config), WithCalendar(plain, config)
+        return AtTheTime(mine, config), AtTheTime(plain, config)
 
     evaluated = walk_forward(
         inputs, laid, config.evaluation, fit=fit_fold, progress=progress,
