@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from fakes.plain_rights import plain_rights
 
 from oihedge.cli import main
 from oihedge.config import Config, load
@@ -37,9 +38,20 @@ def damaged(path: Path) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def closed(path: Path) -> Iterator[None]:
+    path.chmod(0)
+    with plain_rights():
+        yield
+
+
 each_way = pytest.mark.parametrize(
     ("how", "words"),
-    [pytest.param(locked, "locked by another process", marks=pytest.mark.long), (damaged, "is damaged")],
+    [
+        pytest.param(locked, "locked by another process", marks=pytest.mark.long),
+        (damaged, "is damaged"),
+        (closed, "cannot be read"),
+    ],
 )
 """The store waits some twenty seconds for a lock."""
 

@@ -23,6 +23,7 @@ _CHATTER = (
     ".*Any type hint is inferred as AnyType.*",
 )
 _DAMAGED = ("disk image is malformed", "file is not a database", "database corruption")
+_SQLITE = "sqlite:///"
 _TALKATIVE = ("mlflow", "alembic")
 
 
@@ -62,12 +63,11 @@ def _ignore_chatter() -> None:
 
 def absolute_uri(uri: str, home: Path) -> str:
     """Return `uri` with a relative sqlite path taken from `home`."""
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
+    if not uri.startswith(_SQLITE):
         return uri
-    path = home / uri.removeprefix(prefix)
+    path = home / uri.removeprefix(_SQLITE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return f"{prefix}{path}"
+    return f"{_SQLITE}{path}"
 
 
 def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tuple[Any, dict[str, str]]:
@@ -85,7 +85,7 @@ def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tupl
 
     Raises:
         ConfigError: if the store does not open or answer.
-        ModelError: if it is locked by another process, or damaged.
+        ModelError: if it is locked by another process, damaged, or a file that may not be read.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -93,11 +93,12 @@ def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tupl
     with FileLock(artifacts.parent / ".mlflow.lock"), silenced():
         mlflow = import_mlflow()
         try:
+            _open_file(uri)
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
             client = mlflow.MlflowClient(uri, uri)
             return client, {name: _experiment(client, name, artifacts) for name in experiments}
-        except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
+        except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
             raise unopened(uri, error) from None
 
 
@@ -122,6 +123,12 @@ def unopened(uri: str, error: Exception) -> ConfigError | ModelError:
     return ConfigError(
         f"registry.tracking_uri {place} cannot be opened: {type(error).__name__}", do="is the store there?"
     )
+
+
+def _open_file(uri: str) -> None:
+    """Find out at once that a database file may not be read: mlflow tries it again for two minutes."""
+    if uri.startswith(_SQLITE) and (path := Path(uri.removeprefix(_SQLITE))).exists():
+        path.open("rb").close()
 
 
 def _experiment(client: Any, name: str, artifacts: Path) -> str:
