@@ -10,7 +10,7 @@ import polars as pl
 
 from oihedge.core.clock import iso
 from oihedge.core.errors import DataError, ModelError
-from oihedge.core.forecasts import quantile_column
+from oihedge.core.forecasts import LEAST, quantile_column
 from oihedge.core.tables import UTC_TIME
 from oihedge.forecast.panel import Floats, Ints, Panel, hour_of
 
@@ -68,14 +68,16 @@ def forecast_frame(
     Args:
         panel: where `rows` point.
         rows: (forecasts,).
-        quantiles: (forecasts, targets, steps, levels), rising along the last axis, in the targets' units.
+        quantiles: (forecasts, targets, steps, levels), rising along the last axis, in the targets' units; where they
+            lie below what a target can be, the least it can be is told.
         targets: their names.
         levels: probabilities of the quantiles.
         p_unwind: (forecasts,).
         base_rate: share of unwinds among the training instants of all assets.
     """
     count, _, steps, _ = quantiles.shape
-    values = quantiles.transpose(0, 2, 1, 3).reshape(count * steps, -1)
+    floor = np.array([LEAST.get(target, -np.inf) for target in targets])
+    values = np.maximum(quantiles, floor[:, None, None]).transpose(0, 2, 1, 3).reshape(count * steps, -1)
     names = np.array(panel.assets, dtype=object)[panel.asset[rows]]
     return pl.DataFrame(
         {

@@ -74,6 +74,18 @@ def test_four_targets_are_forecast_72_hours_ahead(told, long_market, at, kind):
         assert (np.diff(values, axis=1) >= 0).all()
 
 
+def test_no_quantile_of_the_downside_is_negative(told, long_market, at):
+    """It is a root mean square. Hours without losses before them: straight on from there would be below 0."""
+    calm = long_market.with_columns(pl.lit(0.0).alias("realised_downside"))
+    forecast = told("persistence").predict(calm, at)
+    assert quantiles(forecast, "realised_downside").min() == 0.0
+    assert quantiles(forecast, "realised_downside").max() > 0.0
+    assert (
+        quantiles(forecast, "hedge_ratio").tolist()
+        == quantiles(told("persistence").predict(long_market, at), "hedge_ratio").tolist()
+    )
+
+
 @pytest.mark.parametrize("kind", [TFT, "linear", "climatology", "persistence"])
 def test_a_level_is_forecast_about_its_own_assets_mean(told, long_market, at, kind):
     forecast = told(kind).predict(long_market, at)
