@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from fakes.small_market import AS_OF, SMALL, small_home
 
 from oihedge.config import Config, load
 from oihedge.core.errors import ModelError
-from oihedge.jobs import hedge, promote, replay, retrain, rollback
+from oihedge.core.tables import UTC_TIME
+from oihedge.jobs import evaluate, hedge, promote, replay, retrain, rollback
+from oihedge.jobs.comparison import against_champion
 from oihedge.jobs.opening import open_lake, open_registry
 from oihedge.registry.client import ActiveRun
 
@@ -131,6 +136,24 @@ def stays(config: Config, why: str) -> None:
     assert (told.promoted, told.champion, told.reason) == (False, "1", "refused by beats_champion")
     assert registry.champion() == champion
     assert registry.ledger()[-1]["verdict"] == "refused"
+
+
+def test_a_champion_that_looks_back_on_late_rows_alone_is_not_compared_with(
+    settings: Settings, in_service: Promoted
+) -> None:
+    """All that it could say of hours it has not seen reads a row that came a month late; the challenger's does not."""
+    named, _ = in_service("forecast.encoder_h=96")
+    config = settings(*named, "forecast.encoder_h=12")
+    registry, assessment = open_registry(config), evaluate.assess(config, as_of=AS_OF)
+    whole = against_champion(config, registry, assessment)
+    assert whole is not None
+    assert whole.hours > 48
+    late = pl.col("ts") == assessment.evaluated.forecasts.filter(pl.col("ts") > BEFORE)["ts"].min()
+    came = pl.when(late).then(pl.lit(BEFORE + timedelta(days=30), UTC_TIME)).otherwise("available_at")
+    rows = replace(assessment.feature_set, past=assessment.feature_set.past.with_columns(available_at=came))
+    spoiled = against_champion(config, registry, replace(assessment, feature_set=rows))
+    assert spoiled is not None
+    assert (spoiled.hours, spoiled.misfit, math.isnan(spoiled.skill)) == (0, "", True)
 
 
 def test_a_champion_alias_moved_by_hand_is_no_champion(settings: Settings) -> None:

@@ -39,7 +39,7 @@ def leakage_probe(
         seed: of the perturbation.
 
     Raises:
-        DataError: if an instant has no row after it, for then the probe would prove nothing.
+        DataError: if an instant has no row after it or nothing is answered there: the probe would prove nothing.
     """
     rng, failed = np.random.default_rng(seed), 0
     for instant in at:
@@ -49,6 +49,8 @@ def leakage_probe(
         altered = pl.concat([past, _perturbed(features.filter(pl.col("ts") > instant), known, rng)])
         for work in _works(predict, decide, instant):
             truth = work(features)
+            if truth.is_empty():
+                raise DataError("a leakage probe needs an answer to compare with", got=f"none at {instant.isoformat()}")
             failed += sum(not _same(truth, work(other)) for other in (altered, past))
     return failed
 

@@ -40,7 +40,9 @@ def against_champion(config: Config, registry: Registry, assessment: Assessment)
     except (DataError, ModelError) as error:
         return ChampionComparison(champion.version, float("nan"), 0, one_line(error))
     ours, other = same_instants(forecasts, theirs)
+    if other.is_empty():  # it looks back further than the challenger, on rows that came late
+        return ChampionComparison(champion.version, float("nan"), 0)
     labels = unwind_label(rows, config.forecast.horizon_h, config.forecast.drop)
     base = dict.fromkeys(config.features.assets, 0.0)
     mine, rival = (score(align(frame, rows, labels, base), config.forecast.quantiles) for frame in (ours, other))
-    return ChampionComparison(champion.version, skill(mine, rival), len(instants))
+    return ChampionComparison(champion.version, skill(mine, rival), other["ts"].n_unique())

@@ -95,7 +95,7 @@ class AtTheTime(WithCalendar):
     """A model asked about the past: it says what it could have said then, from windows that were known in time."""
 
     def predict(self, rows: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
-        """Forecast, and leave out what reads rows that came too late to decide on, however far back in its window."""
+        """Forecast, and leave out what reads rows that came too late, however far back in its window."""
         return super().predict(rows, at).join(in_time(self.config, rows, self.shape[0]), on=["asset", "ts"], how="semi")
 
 
@@ -146,9 +146,13 @@ def known_by(rows: pl.DataFrame, fold: Fold) -> pl.DataFrame:
 
 
 def in_time(config: Config, rows: pl.DataFrame, window_h: int = 1) -> pl.DataFrame:
-    """Return the feature rows that were known in time to decide on, with all of the `window_h` hours that end there."""
-    known = pl.col("available_at").rolling_max_by("ts", window_size=f"{window_h}h").over("asset")
-    return rows.filter(known - pl.col("ts") <= config.hedge.max_data_age)
+    """Return the feature rows known in time to decide on, when all of the `window_h` hours that end there were as well.
+
+    A model asked when such a row came would have found its window whole, and answered what it answers now.
+    """
+    known = pl.col("available_at")
+    window = known.rolling_max_by("ts", window_size=f"{window_h}h").over("asset")
+    return rows.filter(known - pl.col("ts") <= config.hedge.max_data_age, window <= known)
 
 
 def window_of(fold: Fold) -> dict[str, datetime]:
@@ -243,7 +247,7 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Eval
 
 def _late(config: Config, rows: pl.DataFrame) -> list[str]:
     """Say how many hours the backtest could not decide on because a row they look back on came late."""
-    late = rows.height - in_time(config, rows).height
+    late = rows.height - in_time(config, rows, config.forecast.encoder_h).height
     return [f"{late} of {rows.height} feature rows look back on data that came late: no decision there"] if late else []
 
 

@@ -251,12 +251,12 @@ def _horizon(config: Config, forecasts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _leakage(config: Config, assessment: Assessment) -> int:
-    """Probe the newest fold's model and the policy at three unseen instants."""
+    """Probe the newest fold's model and the policy at three unseen instants, at which there are forecasts to probe."""
     evaluated, rows = assessment.evaluated, assessment.feature_set.past
     fold, (model, _) = evaluated.folds[-1], evaluated.models[-1]
     window = rows.filter(pl.col("ts") >= fold.test_start - timedelta(days=20), pl.col("ts") < fold.test_end)
-    span = fold.test_end - fold.test_start
-    at = [fold.test_start + HOUR * round(span / HOUR * share) for share in (0.25, 0.5, 0.75)]
+    told = evaluated.forecasts.filter(pl.col("fold") == fold.index)["ts"].unique().sort()
+    at = [told[int(share * len(told))] for share in (0.25, 0.5, 0.75)]
     known = _horizon(config, evaluated.forecasts)
     return leakage_probe(
         window, at, predict=model.predict, decide=lambda some: decisions_of(config, some, known),

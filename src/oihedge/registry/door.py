@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -127,8 +128,10 @@ def unopened(uri: str, error: Exception) -> ConfigError | ModelError:
 
 def _open_file(uri: str) -> None:
     """Find out at once that a database file may not be read: mlflow tries it again for two minutes."""
-    if uri.startswith(_SQLITE) and (path := Path(uri.removeprefix(_SQLITE))).exists():
-        path.open("rb").close()
+    path = Path(uri.removeprefix(_SQLITE))
+    # Asked, not opened: closing any handle on the file lets go of the locks that sqlite holds on it in this process.
+    if uri.startswith(_SQLITE) and path.is_file() and not os.access(path, os.R_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _experiment(client: Any, name: str, artifacts: Path) -> str:

@@ -46,6 +46,12 @@ def test_a_look_one_hour_ahead_fails_every_probe(rows):
     assert leakage_probe(rows, at(rows, 30, 60), predict=forecast_of("log_oi", 1)) == 4
 
 
+def test_a_probe_that_nothing_answers_is_no_pass(rows):
+    silent = forecast_of("log_oi", 1)
+    with pytest.raises(DataError, match="needs an answer to compare with; got none at"):
+        leakage_probe(rows, at(rows, 30), predict=lambda frame, instants: silent(frame, instants).clear())
+
+
 def test_a_scaler_over_the_whole_frame_fails(rows):
     def scaled(frame):
         return frame.select("asset", "ts", (pl.col("log_oi") / pl.col("log_oi").std()).alias("ratio"))
