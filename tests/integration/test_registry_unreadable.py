@@ -45,12 +45,23 @@ def closed(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def shut(path: Path) -> Iterator[None]:
+    path.parent.chmod(0)
+    try:
+        with plain_rights():
+            yield
+    finally:
+        path.parent.chmod(0o755)
+
+
 each_way = pytest.mark.parametrize(
     ("how", "words"),
     [
         pytest.param(locked, "locked by another process", marks=pytest.mark.long),
         (damaged, "is damaged"),
         (closed, "cannot be read"),
+        (shut, "cannot be read"),
     ],
 )
 """The store waits some twenty seconds for a lock."""

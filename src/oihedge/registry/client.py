@@ -72,8 +72,16 @@ class Registry:
     def _ledger(self) -> Ledger:
         return Ledger(self._client, self._opened[1][self._ledger_name], self._settings.model_name)
 
-    def _verdict_lock(self) -> FileLock:
-        return FileLock(self._artifacts.parent / ".verdict.lock")
+    @contextmanager
+    def _verdict_lock(self, timeout_s: float = -1) -> Iterator[None]:
+        """Hold what promotions, refusals and rollbacks take in turns; waits for ever unless told otherwise."""
+        lock = FileLock(self._artifacts.parent / ".verdict.lock")
+        with answering(self._uri):
+            lock.acquire(timeout=timeout_s)
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def run(
@@ -196,7 +204,7 @@ class Registry:
             version = self._in_service(entries)
             if version is None and champions(entries):
                 # A verdict may have been carried out between the two readings; one that hangs must not hang the hedge.
-                with self._verdict_lock().acquire(timeout=VERDICT_S):
+                with self._verdict_lock(VERDICT_S):
                     version = self._in_service(self._ledger.entries())
             return version
 

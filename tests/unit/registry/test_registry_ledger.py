@@ -2,7 +2,6 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -189,7 +188,7 @@ def test_a_verdict_that_hangs_or_a_lock_that_is_none_hangs_no_reader(registry, v
     registry.set_alias("champion", versions[1])
     with registry._verdict_lock(), pytest.raises(ModelError, match="cannot be read"):
         registry.champion()
-    lock = Path(registry._verdict_lock().lock_file)
+    lock = registry._artifacts.parent / ".verdict.lock"
     lock.unlink(missing_ok=True)
     lock.mkdir()
     with pytest.raises(ModelError, match="cannot be read"):
