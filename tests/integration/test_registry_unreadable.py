@@ -81,7 +81,12 @@ def test_the_hedge_holds_and_says_why(
 
 
 @each_way
-def test_another_command_fails_in_one_line(config: Config, capfd: pytest.CaptureFixture[str], how, words) -> None:
+@pytest.mark.parametrize("command", ["promote", "report"])
+def test_another_command_fails_in_one_line(
+    config: Config, capfd: pytest.CaptureFixture[str], command, how, words
+) -> None:
     with how(config.home / "mlruns" / "mlflow.db"):
-        assert main(["promote", "--experiment", "demo", "--home", str(config.home)]) == 1
-    assert words in capfd.readouterr().err
+        assert main([command, "--experiment", "demo", "--home", str(config.home)]) == 1
+    told = capfd.readouterr().err
+    assert words in told
+    assert "unexpected" not in told

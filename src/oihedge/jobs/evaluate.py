@@ -246,9 +246,9 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Eval
 
 
 def _late(config: Config, rows: pl.DataFrame) -> list[str]:
-    """Say how many hours the backtest could not decide on because a row they look back on came late."""
+    """Say how many hours the backtest could not forecast at because a row they look back on came late."""
     late = rows.height - in_time(config, rows, config.forecast.encoder_h).height
-    return [f"{late} of {rows.height} feature rows look back on data that came late: no decision there"] if late else []
+    return [f"{late} of {rows.height} feature rows look back on data that came late: no forecast there"] if late else []
 
 
 def _ended(config: Config, as_of: datetime) -> list[str]:

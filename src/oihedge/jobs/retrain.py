@@ -256,7 +256,7 @@ def _leakage(config: Config, assessment: Assessment) -> int:
     fold, (model, _) = evaluated.folds[-1], evaluated.models[-1]
     window = rows.filter(pl.col("ts") >= fold.test_start - timedelta(days=20), pl.col("ts") < fold.test_end)
     told = evaluated.forecasts.filter(pl.col("fold") == fold.index)["ts"].unique().sort()
-    at = [told[int(share * len(told))] for share in (0.25, 0.5, 0.75)]
+    at = [told[int(share * (len(told) - 1))] for share in (0.25, 0.5, 0.75)]
     known = _horizon(config, evaluated.forecasts)
     return leakage_probe(
         window, at, predict=model.predict, decide=lambda some: decisions_of(config, some, known),

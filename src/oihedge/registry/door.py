@@ -86,21 +86,21 @@ def open_client(uri: str, artifacts: Path, experiments: tuple[str, ...]) -> tupl
 
     Raises:
         ConfigError: if the store does not open or answer.
-        ModelError: if it is locked by another process, damaged, or a file that may not be read.
+        ModelError: if it is locked by another process, damaged, or in a place that may not be read.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    artifacts.mkdir(parents=True, exist_ok=True)
-    with FileLock(artifacts.parent / ".mlflow.lock"), silenced():
-        mlflow = import_mlflow()
-        try:
+    mlflow = import_mlflow()
+    try:
+        artifacts.mkdir(parents=True, exist_ok=True)
+        with FileLock(artifacts.parent / ".mlflow.lock"), silenced():
             _open_file(uri)
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
             client = mlflow.MlflowClient(uri, uri)
             return client, {name: _experiment(client, name, artifacts) for name in experiments}
-        except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
-            raise unopened(uri, error) from None
+    except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
+        raise unopened(uri, error) from None
 
 
 @contextmanager
