@@ -20,6 +20,10 @@ from oihedge.forecast.threads import torch_threads
 
 Tensor = torch.Tensor
 Stack = Callable[[list[Tensor]], Tensor]
+STACKED = (
+    "slope", "level", "second.weight", "second.bias", "gate.weight", "gate.bias", "line", "scale", "shift",
+)  # fmt: skip
+"""What is stacked of networks of equal shape, as `fused.add_selected` takes it."""
 _FOLDED = "_folded_once"
 
 
@@ -209,7 +213,7 @@ def _stacked(key: str, network: Any, names: Sequence[str], stack: Stack) -> dict
         f"{key}.slope": first_layer[0][..., 0],
         f"{key}.level": first_layer[1][..., 0],
         f"{key}.second.weight": each("fc2", "weight").transpose(1, 2),
-        f"{key}.second.bias": each("fc2", "bias")[:, None],
+        f"{key}.second.bias": each("fc2", "bias"),
         f"{key}.gate.weight": each("gate_norm", "glu", "fc", "weight").transpose(1, 2),
         f"{key}.gate.bias": each("gate_norm", "glu", "fc", "bias"),
         f"{key}.line": torch.stack([lines[0][..., 0], lines[1][..., 0], *norm], dim=1),

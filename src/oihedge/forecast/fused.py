@@ -13,20 +13,18 @@ from torch.nn import functional
 try:
     from oihedge.forecast.compiled.attention import attend_backward, attend_forward
     from oihedge.forecast.compiled.dropout import dropout
-    from oihedge.forecast.compiled.elu import (
-        line_elu_backward,
-        line_elu_forward,
-        shift_elu_backward,
-        shift_elu_forward,
-    )
+    from oihedge.forecast.compiled.elu import shift_elu_backward, shift_elu_forward
+    from oihedge.forecast.compiled.lanes import WIDTH
     from oihedge.forecast.compiled.lstm import lstm_backward, lstm_forward
-    from oihedge.forecast.compiled.norm import glu_norm_backward, glu_norm_forward, select_backward, select_forward
+    from oihedge.forecast.compiled.norm import glu_norm_backward, glu_norm_forward
+    from oihedge.forecast.compiled.selection import TILE, select_backward, select_forward
 
     COMPILED = True
 except ImportError:  # numba has no build for every machine
     COMPILED = False
 
 Tensor = torch.Tensor
+Drawn = tuple[int, int, np.float32]
 EPS = 1e-5
 """Of every LayerNorm in pytorch-forecasting's TFT."""
 
@@ -44,15 +42,25 @@ class Dropper:
 
     def __call__(self, x: Tensor, module: Any) -> Tensor:
         """Return x with each number dropped by a Dropout module's probability, the others scaled up."""
-        share = 0.0 if module is None or self._seed is None else float(module.p)
+        share = self._share(module)
         if self._seed is None or share <= 0.0:
             return x
         if self.fits(x) and share < 1.0:
-            self._draws += 1
-            return applied(_Dropout, x, (self._seed + self._draws * 0x85EBCA6B) % 2**32, share)  # type: ignore[no-any-return]
+            return applied(_Dropout, x, self.drawn(module))  # type: ignore[no-any-return]
         if self._generator is None:
             self._generator = torch.Generator(x.device).manual_seed(self._seed)
         return x * torch.empty_like(x).bernoulli_(1.0 - share, generator=self._generator) / (1.0 - share)
+
+    def drawn(self, module: Any) -> Drawn:
+        """Return what the compiled loops drop by, another each time: seed, threshold and scale."""
+        share = self._share(module)
+        if self._seed is None or not 0.0 < share < 1.0:
+            return 0, 0, np.float32(1.0)
+        self._draws += 1
+        return (self._seed + self._draws * 0x85EBCA6B) % 2**32, int(share * 2**32), np.float32(1.0 / (1.0 - share))
+
+    def _share(self, module: Any) -> float:
+        return 0.0 if module is None or self._seed is None else float(module.p)
 
     def fits(self, x: Tensor) -> bool:
         """Tell whether the compiled loops take `x`."""
@@ -67,20 +75,6 @@ def reduced(device: torch.device, bf16: bool) -> AbstractContextManager[Any]:
 def in_float32(x: Tensor) -> Tensor:
     """Return what may have come in bfloat16 in float32: what follows needs more than its 8 bits."""
     return x.float() if x.dtype == torch.bfloat16 else x
-
-
-def line_elu(values: Tensor, slope: Tensor, level: Tensor, drop: Dropper) -> Tensor:
-    """Return ELU(values * slope + level), (variables, rows, hidden), of numbers that take no gradient.
-
-    Args:
-        values: (variables, rows).
-        slope: (variables, hidden), as level.
-        level: see slope.
-        drop: whether to use the compiled loop.
-    """
-    if drop.fits(values):
-        return applied(_LineElu, values, slope, level)  # type: ignore[no-any-return]
-    return functional.elu(torch.addcmul(level[:, None], values[..., None], slope[:, None]))
 
 
 def shift_elu(x: Tensor, shift: Tensor, drop: Dropper) -> Tensor:
@@ -113,12 +107,29 @@ def glu_add_norm(
 
 
 def add_selected(
-    gated: Tensor, gate_bias: Tensor, values: Tensor, weights: Tensor, line: Tensor, norm: tuple[Tensor, Tensor],
-    eps: tuple[float, float], drop: Dropper,
-) -> Tensor:  # fmt: skip
-    """Add up what variables' networks say (rows, hidden), by their weights; see `compiled.norm.select_forward`."""
-    if drop.fits(gated):
-        return applied(_Selected, gated, gate_bias, values, weights, line, *norm, eps)  # type: ignore[no-any-return]
+    values: Tensor, weights: Tensor, of: Sequence[Tensor], eps: tuple[float, float], dropout: Any, drop: Dropper
+) -> Tensor:
+    """Add up what variables' own networks say (rows, hidden), by their weights.
+
+    Args:
+        values: (variables, rows), as weights.
+        weights: see values.
+        of: slope, level (variables, width); second weight (variables, width, width) and bias (variables, width); gate
+            weight (variables, width, 2 hidden) and bias (variables, 2 hidden); line (variables, 4, hidden); scale and
+            shift (variables, hidden), as `compiled.selection.select_forward` has them.
+        eps: of the skip's norm and of the outer one.
+        dropout: a Dropout module.
+        drop: how to drop, and whether to use the compiled loop.
+    """
+    slope, level, second, second_bias, gate, gate_bias, line, *norm = of
+    if drop.fits(values) and (dropout is None or dropout.p < 1.0):
+        thin = slope, level, _filled(second, 2), second_bias, _filled(gate, 2, 2)
+        filled = *(_filled(one, 1) for one in thin), _filled(gate_bias, 1, 2), _filled(line, 2)
+        filled += _filled(norm[0], 1), _filled(norm[1], 1)
+        sizes = slope.shape[1], line.shape[2]
+        return applied(_Selected, values, weights, sizes, eps, drop.drawn(dropout), *filled)  # type: ignore[no-any-return]
+    hidden = functional.elu(torch.addcmul(level[:, None], values[..., None], slope[:, None]))
+    gated = drop(torch.baddbmm(second_bias[:, None], hidden, second), dropout) @ gate
     slope, level, gain, shift = line[:, :, None].unbind(1)
     skip = functional.layer_norm(values[..., None] * slope + level, level.shape[-1:], eps=eps[0]) * gain + shift
     total = functional.glu(gated + gate_bias[:, None], dim=-1) + skip
@@ -144,8 +155,12 @@ def lstm(
     """
     w_in, bias, w_state = weights
     if drop.fits(rows):
+        w_in, bias, w_state = _filled(w_in, 0, 4), _filled(bias, 0, 4), _filled(_filled(w_state, 0, 4), 1)
         gates = functional.linear(rows.flatten(0, 1), w_in, bias)
-        return applied(_Lstm, gates, starts, steps, *states, w_state)  # type: ignore[no-any-return]
+        begin = (_filled(state, 1) for state in states)
+        out, hidden, cell = applied(_Lstm, gates, starts, steps, *begin, w_state)
+        size = states[0].shape[1]
+        return out[..., :size], hidden[:, :size], cell[:, :size]
     windows = rows.flatten(0, 1)[starts[:, None] + torch.arange(steps, device=starts.device)]
     hidden, cell = (state[None] for state in states)
     flat = [w_in, w_state, bias, torch.zeros_like(bias)]
@@ -190,38 +205,20 @@ def applied(function: Any, *arguments: Any) -> Any:
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, seed: int, share: float) -> Tensor:
-        ctx.how = seed, share
-        return _Dropout._masked(x, seed, share)
+    def forward(ctx: Any, x: Tensor, drawn: Drawn) -> Tensor:
+        ctx.drawn = drawn
+        return _Dropout._masked(x, drawn)
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        return _Dropout._masked(d_out, *ctx.how), None, None
+        return _Dropout._masked(d_out, ctx.drawn), None
 
     @staticmethod
-    def _masked(x: Tensor, seed: int, share: float) -> Tensor:
+    def _masked(x: Tensor, drawn: Drawn) -> Tensor:
         whole = x.contiguous()
         out = torch.empty_like(whole)
-        scale = np.float32(1.0 / (1.0 - share))
-        dropout(*_arrays(whole.view(-1)), np.uint32(seed), np.uint32(share * 2**32), scale, *_arrays(out.view(-1)))
+        dropout(*_arrays(whole.view(-1)), *drawn, *_arrays(out.view(-1)))
         return out
-
-
-class _LineElu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, slope: Tensor, level: Tensor) -> Tensor:
-        inputs = [one.contiguous() for one in (values, slope, level)]
-        out = values.new_empty(*values.shape, slope.shape[1])
-        line_elu_forward(*_arrays(*inputs, out))
-        ctx.save_for_backward(inputs[0], out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        values, out = ctx.saved_tensors
-        d_slope, d_level = values.new_zeros(2, len(values), out.shape[2])
-        line_elu_backward(*_arrays(d_out.contiguous(), out, values, d_slope, d_level), _work(1, out.shape[2]))
-        return None, d_slope, d_level
 
 
 class _ShiftElu(torch.autograd.Function):
@@ -244,25 +241,26 @@ class _ShiftElu(torch.autograd.Function):
 class _Selected(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, gated: Tensor, gate_bias: Tensor, values: Tensor, weights: Tensor, line: Tensor, weight: Tensor,
-        bias: Tensor, eps: tuple[float, float],
+        ctx: Any, values: Tensor, weights: Tensor, sizes: tuple[int, int], eps: tuple[float, float], drawn: Drawn,
+        *of: Tensor,
     ) -> Tensor:  # fmt: skip
-        inputs = [one.contiguous() for one in (gated, gate_bias, values, weights, line, weight, bias)]
-        out = gated.new_zeros(gated.shape[1], weight.shape[1])
-        ctx.eps = np.asarray(eps, dtype=np.float32)
-        select_forward(*_arrays(*inputs), ctx.eps, *_arrays(out), _work(2, out.shape[1]))
+        inputs = [one.contiguous() for one in (values, weights, *of)]
+        out = values.new_zeros(values.shape[1], sizes[1])
+        ctx.how = sizes, np.asarray(eps, dtype=np.float32), drawn
+        work = _work(2 * TILE, of[0].shape[1]), _work(TILE + 2, of[5].shape[1])
+        select_forward(*_arrays(*inputs), *ctx.how, *_arrays(out), *work)
         ctx.save_for_backward(*inputs)
         return out
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        gated, gate_bias, _, weights, line, weight, bias = ctx.saved_tensors
-        d_gated, d_weights = torch.empty_like(gated), torch.empty_like(weights)
-        d_gate_bias, d_line, d_weight, d_bias = (torch.zeros_like(one) for one in (gate_bias, line, weight, bias))
-        grads = d_gated, d_gate_bias, d_weights, d_line, d_weight, d_bias
-        work = _work(5, weight.shape[1])
-        select_backward(*_arrays(d_out.contiguous(), *ctx.saved_tensors), ctx.eps, *_arrays(*grads), work)
-        return d_gated, d_gate_bias, None, d_weights, d_line, d_weight, d_bias, None
+        _, weights, *of = ctx.saved_tensors
+        back = tuple(_arrays(*(of[i].transpose(1, 2).contiguous() for i in (2, 4))))
+        grads = torch.empty_like(weights), *(torch.zeros_like(one) for one in of)
+        thin, thick = of[0].shape[1], of[5].shape[1]
+        work = _work(4 * TILE, thin), _work(TILE + 3, thick), np.zeros(max(thin, thick), np.float32)
+        select_backward(*_arrays(d_out.contiguous(), *ctx.saved_tensors), back, *ctx.how, *_arrays(*grads), *work)
+        return None, grads[0], None, None, None, *grads[1:]
 
 
 class _GluAddNorm(torch.autograd.Function):
@@ -286,7 +284,7 @@ class _GluAddNorm(torch.autograd.Function):
             *_arrays(d_out.contiguous(), *ctx.saved_tensors),
             np.float32(EPS),
             *_arrays(d_gated, d_gate_bias, d_skip, d_weight, d_bias),
-            _work(3, len(weight)),
+            _work(4, len(weight)),
         )
         return d_gated, d_gate_bias, d_skip, None, d_weight, d_bias
 
@@ -296,10 +294,10 @@ class _Attend(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> Tensor:
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         windows, ahead, _ = query.shape
-        attention = query.new_empty(windows, heads, ahead, key.shape[1])
+        attention = query.new_empty(windows, heads, ahead, _whole(key.shape[1]))
         out = query.new_empty(windows, heads, ahead, value.shape[2])
-        work = _work(key.shape[2] + value.shape[2], key.shape[1]), _work(32)
-        attend_forward(*_arrays(query, key, value), causal, *_arrays(attention, out), *work)
+        work = _work(key.shape[2] + value.shape[2], key.shape[1])
+        attend_forward(*_arrays(query, key, value), causal, *_arrays(attention, out), work)
         ctx.save_for_backward(query, key, value, attention)
         ctx.causal = causal
         return out
@@ -334,15 +332,29 @@ class _Lstm(torch.autograd.Function):
         starts, cell, weight, gates, cells, before = ctx.saved_tensors
         d_gates, d_gates_in = torch.empty_like(gates), gates.new_zeros(ctx.rows, gates.shape[-1])
         d_h, d_c = d_hidden.contiguous().clone(), d_cell.contiguous().clone()
-        lstm_backward(
-            *_arrays(d_out.contiguous(), d_h, d_c, starts, cell, weight.contiguous(), gates, cells, d_gates, d_gates_in)
-        )
+        given = d_out.contiguous(), d_h, d_c, starts, cell, weight.contiguous(), gates, cells
+        lstm_backward(*_arrays(*given, d_gates, d_gates_in), _work(1, d_h.shape[1]))
         d_weight = d_gates.flatten(0, 1).t() @ before.flatten(0, 1)
         return d_gates_in, None, None, d_h, d_c, d_weight
 
 
-def _work(*shape: int) -> np.ndarray[Any, Any]:
-    return np.empty(shape, np.float32)
+def _whole(size: int) -> int:
+    """Return the size of the vectors that `size` numbers fill, the last of them perhaps in part."""
+    return -(-size // WIDTH) * WIDTH
+
+
+def _filled(x: Tensor, dim: int, blocks: int = 1) -> Tensor:
+    """Fill each of the blocks that x consists of along `dim` with zeros to whole vectors."""
+    size = x.shape[dim] // blocks
+    more = _whole(size) - size
+    if not more:
+        return x
+    apart = x.reshape(*x.shape[:dim], blocks, size, *x.shape[dim + 1 :])
+    return functional.pad(apart, (*[0, 0] * (x.dim() - dim - 1), 0, more)).flatten(dim, dim + 1)
+
+
+def _work(rows: int, size: int) -> np.ndarray[Any, Any]:
+    return np.empty((rows, _whole(size)), np.float32)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:

@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from oihedge.forecast.folding import Choice, Folded
+from oihedge.forecast.folding import STACKED, Choice, Folded
 from oihedge.forecast.fused import (
     Dropper,
     add_selected,
     attend,
     glu_add_norm,
     in_float32,
-    line_elu,
     lstm,
     reduced,
     shift_elu,
@@ -160,14 +159,10 @@ def _select(
     parts = []
     for number, names in enumerate(choice.groups):
         at, one = f"{key}.{number}", choice.network.single_variable_grns[names[0]]
-        hidden = line_elu(values[number], w[f"{at}.slope"], w[f"{at}.level"], drop)
-        hidden = torch.baddbmm(w[f"{at}.second.bias"], hidden, w[f"{at}.second.weight"])
-        gated = drop(hidden, one.gate_norm.glu.dropout) @ w[f"{at}.gate.weight"]
         mine = flat if len(names) == len(flat) else flat[[place[name] for name in names]]
         eps = one.resample_norm.norm.eps, one.gate_norm.add_norm.norm.eps
-        norm = w[f"{at}.scale"], w[f"{at}.shift"]
-        said_of = values[number], mine, w[f"{at}.line"]
-        parts.append(add_selected(gated, w[f"{at}.gate.bias"], *said_of, norm, eps, drop).view(*lead, -1))
+        of = [w[f"{at}.{part}"] for part in STACKED]
+        parts.append(add_selected(values[number], mine, of, eps, one.gate_norm.glu.dropout, drop).view(*lead, -1))
     for name, one in others.items():
         parts.append(weights[..., place[name], None] * _variable(choice.network.single_variable_grns[name], one, drop))
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)

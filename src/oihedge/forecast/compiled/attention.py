@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
-from oihedge.forecast.compiled.maths import ONE, ZERO, Array, compiled, exp, fill, inlined
+from oihedge.forecast.compiled.lanes import WIDTH, keep, larger, largest_of, load, splat, store, total_of
+from oihedge.forecast.compiled.maths import ONE, ZERO, Array, compiled, exp, inlined
+
+_LEAST = np.float32(-np.inf)
+
+
+@inlined
+def _clear(x: Array) -> None:
+    """Fill rows (n, whole vectors) with zeros."""
+    for c in range(x.shape[0]):
+        for t in range(0, x.shape[1], WIDTH):
+            store(x[c], t, splat(ZERO))
 
 
 @inlined
@@ -16,28 +27,32 @@ def _turn(rows: Array, out: Array) -> None:
 
 
 @inlined
-def _largest(row: Array, seen: Any, lanes: Array) -> Any:
-    """Return the largest of row[:seen], lane by lane: a plain running maximum is not vectorised."""
-    size = lanes.shape[0]
-    fill(lanes, row[0])
-    t = 0
-    while t + size <= seen:
-        part = row[t : t + size]
-        for j in range(size):
-            lanes[j] = part[j] if part[j] > lanes[j] else lanes[j]
-        t += size
-    most = lanes[0]
-    for j in range(size):
-        most = max(most, lanes[j])
-    while t < seen:
-        most = max(most, row[t])
-        t += 1
-    return most
+def _turn_back(rows: Array, out: Array) -> None:
+    """Write the transpose of the beginning of `rows` into `out`."""
+    for t in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            out[t, c] = rows[c, t]
+
+
+@inlined
+def _softmax(row: Array, seen: int) -> None:
+    """Replace scores row[:seen] by their softmax, in place, and what comes after them in the last vector by zeros."""
+    most = splat(_LEAST)
+    for t in range(0, seen, WIDTH):
+        most = larger(most, keep(load(row, t), seen - t, _LEAST))
+    top, total = splat(largest_of(most)), splat(ZERO)
+    for t in range(0, seen, WIDTH):
+        part = keep(exp(load(row, t) - top), seen - t, ZERO)
+        total = total + part
+        store(row, t, part)
+    share = splat(ONE / total_of(total))
+    for t in range(0, seen, WIDTH):
+        store(row, t, load(row, t) * share)
 
 
 @compiled
 def attend_forward(
-    query: Array, key: Array, value: Array, causal: bool, attention: Array, out: Array, work: Array, lanes: Array
+    query: Array, key: Array, value: Array, causal: bool, attention: Array, out: Array, work: Array
 ) -> None:
     """Weigh the values by softmax(query . key).
 
@@ -46,39 +61,32 @@ def attend_forward(
         key: (windows, steps, heads * size).
         value: (windows, steps, channels), the same for all heads.
         causal: whether hour d ahead sees only hours before it; else it sees all.
-        attention: out, (windows, heads, ahead, steps).
+        attention: out, (windows, heads, ahead, steps or more: whole vectors).
         out: out, (windows, heads, ahead, channels).
-        work: (heads * size + channels, steps) to work in.
-        lanes: (32,) to work in.
+        work: (heads * size + channels, as many steps as `attention`) to work in.
     """
-    windows, heads, ahead, steps = attention.shape
-    size, channels = query.shape[2] // heads, value.shape[2]
+    windows, heads, ahead, _ = attention.shape
+    size, channels, steps = query.shape[2] // heads, value.shape[2], key.shape[1]
     keys, values = work[: heads * size], work[heads * size :]
+    _clear(work)
     for w in range(windows):
         _turn(key[w], keys)
         _turn(value[w], values)
         for i in range(heads):
             for d in range(ahead):
                 seen = steps - ahead + d if causal else steps
-                row = attention[w, i, d]
-                fill(row, ZERO)
-                for c in range(i * size, (i + 1) * size):
-                    q, k = query[w, d, c], keys[c]
-                    for t in range(seen):
-                        row[t] += q * k[t]
-                most, total = _largest(row, seen, lanes), ZERO
-                for t in range(seen):
-                    row[t] = exp(row[t] - most)
-                for t in range(seen):
-                    total += row[t]
-                share = ONE / total
-                for t in range(seen):
-                    row[t] *= share
+                row, q = attention[w, i, d], query[w, d]
+                for t in range(0, seen, WIDTH):
+                    score = splat(ZERO)
+                    for c in range(i * size, (i + 1) * size):
+                        score = score + splat(q[c]) * load(keys[c], t)
+                    store(row, t, score)
+                _softmax(row, seen)
                 for c in range(channels):
-                    v, said = values[c], ZERO
-                    for t in range(seen):
-                        said += row[t] * v[t]
-                    out[w, i, d, c] = said
+                    said = splat(ZERO)
+                    for t in range(0, seen, WIDTH):
+                        said = said + load(row, t) * load(values[c], t)
+                    out[w, i, d, c] = total_of(said)
 
 
 @compiled
@@ -96,39 +104,39 @@ def attend_backward(
 ) -> None:
     """Turn d_out (windows, heads, ahead, channels) into the gradients of `attend_forward`'s inputs.
 
-    `work`: (2 * (heads * size + channels) + 1, steps) to work in.
+    `work`: (2 * (heads * size + channels) + 1, as many steps as `attention`) to work in.
     """
-    windows, heads, ahead, steps = attention.shape
-    size, channels = query.shape[2] // heads, value.shape[2]
+    windows, heads, ahead, _ = attention.shape
+    size, channels, steps = query.shape[2] // heads, value.shape[2], key.shape[1]
     first, both = heads * size, heads * size + channels
     keys, values = work[:first], work[first:both]
     d_keys, d_values, grad = work[both : both + first], work[both + first : 2 * both], work[2 * both]
+    _clear(work)
     for w in range(windows):
         _turn(key[w], keys)
         _turn(value[w], values)
-        for c in range(both, 2 * both):
-            fill(work[c], ZERO)
+        _clear(work[both : 2 * both])
         for i in range(heads):
             for d in range(ahead):
                 seen = steps - ahead + d if causal else steps
-                row = attention[w, i, d]
-                for t in range(seen):
-                    grad[t] = ZERO
-                for c in range(channels):
-                    dy, v, dv = d_out[w, i, d, c], values[c], d_values[c]
-                    for t in range(seen):
-                        grad[t] += dy * v[t]
-                        dv[t] += dy * row[t]
-                mean = ZERO
-                for t in range(seen):
-                    mean += grad[t] * row[t]
-                for t in range(seen):
-                    grad[t] = row[t] * (grad[t] - mean)
+                row, dy, q, mean = attention[w, i, d], d_out[w, i, d], query[w, d], splat(ZERO)
+                for t in range(0, seen, WIDTH):
+                    share, of = load(row, t), splat(ZERO)
+                    for c in range(channels):
+                        told = splat(dy[c])
+                        of = of + told * load(values[c], t)
+                        store(d_values[c], t, load(d_values[c], t) + told * share)
+                    mean = mean + of * share
+                    store(grad, t, of)
+                middle = splat(total_of(mean))
+                for t in range(0, seen, WIDTH):
+                    store(grad, t, load(row, t) * (load(grad, t) - middle))
                 for c in range(i * size, (i + 1) * size):
-                    q, k, dk, dq = query[w, d, c], keys[c], d_keys[c], ZERO
-                    for t in range(seen):
-                        dq += grad[t] * k[t]
-                        dk[t] += q * grad[t]
-                    d_query[w, d, c] = dq
-        _turn(d_keys, d_key[w])
-        _turn(d_values, d_value[w])
+                    asked, of = splat(q[c]), splat(ZERO)
+                    for t in range(0, seen, WIDTH):
+                        one = load(grad, t)
+                        of = of + one * load(keys[c], t)
+                        store(d_keys[c], t, load(d_keys[c], t) + asked * one)
+                    d_query[w, d, c] = total_of(of)
+        _turn_back(d_keys, d_key[w])
+        _turn_back(d_values, d_value[w])

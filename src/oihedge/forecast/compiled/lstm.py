@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-from oihedge.forecast.compiled.maths import ONE, ZERO, Array, Rows, add_to, compiled, inlined, sigmoid, tanh
+from oihedge.forecast.compiled.lanes import WIDTH, load, splat, store
+from oihedge.forecast.compiled.maths import ONE, ZERO, Array, Rows, compiled, inlined, sigmoid, tanh
 
 
 @inlined
 def _enter(total: Array, h: Array, c: Array, gate: Array, cell: Array, out: Array) -> None:
     """Go through one step of one window: from the gates' sums to what it hands on."""
     size = h.shape[0]
-    for j in range(2 * size):
-        gate[j] = sigmoid(total[j])
-    for j in range(2 * size, 3 * size):
-        gate[j] = tanh(total[j])
-    for j in range(3 * size, 4 * size):
-        gate[j] = sigmoid(total[j])
-    for j in range(size):
-        c[j] = gate[size + j] * c[j] + gate[j] * gate[2 * size + j]
-        cell[j] = c[j]
-    for j in range(size):
-        h[j] = gate[3 * size + j] * tanh(c[j])
-        out[j] = h[j]
+    for j in range(0, size, WIDTH):
+        i, f = sigmoid(load(total, j)), sigmoid(load(total, size + j))
+        g, o = tanh(load(total, 2 * size + j)), sigmoid(load(total, 3 * size + j))
+        state = f * load(c, j) + i * g
+        said = o * tanh(state)
+        store(gate, j, i)
+        store(gate, size + j, f)
+        store(gate, 2 * size + j, g)
+        store(gate, 3 * size + j, o)
+        store(c, j, state)
+        store(cell, j, state)
+        store(h, j, said)
+        store(out, j, said)
 
 
 @inlined
-def _add_products(h: Array, h_: Array, weight_t: Array, total: Array, other: Array) -> None:
-    """Add weight_t's rows times two windows' states to their sums."""
+def _add_products(row: Array, row_: Array, h: Array, h_: Array, weight_t: Array, total: Array, other: Array) -> None:
+    """Add weight_t's rows times two windows' states to what came in: four vectors of gates stay in registers."""
     size = h.shape[0]
-    k = 0
-    while k + 4 <= size:
-        a0, a1, a2, a3 = h[k], h[k + 1], h[k + 2], h[k + 3]
-        b0, b1, b2, b3 = h_[k], h_[k + 1], h_[k + 2], h_[k + 3]
-        w0, w1, w2, w3 = weight_t[k], weight_t[k + 1], weight_t[k + 2], weight_t[k + 3]
-        for j in range(4 * size):
-            total[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
-            other[j] += b0 * w0[j] + b1 * w1[j] + b2 * w2[j] + b3 * w3[j]
-        k += 4
-    while k < size:
-        a0, b0, w0 = h[k], h_[k], weight_t[k]
-        for j in range(4 * size):
-            total[j] += a0 * w0[j]
-            other[j] += b0 * w0[j]
-        k += 1
+    for j in range(0, 4 * size, 4 * WIDTH):
+        a0, a1, a2, a3 = load(row, j), load(row, j + 16), load(row, j + 32), load(row, j + 48)
+        b0, b1, b2, b3 = load(row_, j), load(row_, j + 16), load(row_, j + 32), load(row_, j + 48)
+        for k in range(size):
+            w, a, b = weight_t[k], splat(h[k]), splat(h_[k])
+            w0, w1, w2, w3 = load(w, j), load(w, j + 16), load(w, j + 32), load(w, j + 48)
+            a0, a1, a2, a3 = a0 + a * w0, a1 + a * w1, a2 + a * w2, a3 + a * w3
+            b0, b1, b2, b3 = b0 + b * w0, b1 + b * w1, b2 + b * w2, b3 + b * w3
+        store(total, j, a0)
+        store(total, j + 16, a1)
+        store(total, j + 32, a2)
+        store(total, j + 48, a3)
+        store(other, j, b0)
+        store(other, j + 16, b1)
+        store(other, j + 32, b2)
+        store(other, j + 48, b3)
 
 
 @compiled
@@ -49,7 +52,7 @@ def lstm_forward(
     gates_in: Array, starts: Rows, steps: int, hidden0: Array, cell0: Array, weight_t: Array,
     gates: Array, cells: Array, before: Array, out: Array, work: Array,
 ) -> None:  # fmt: skip
-    """Run an LSTM over views of shared input gates.
+    """Run an LSTM over views of shared input gates; `hidden` is a multiple of 16.
 
     Args:
         gates_in: (rows, 4 hidden) input part of the gates i, f, g, o, biases included.
@@ -68,40 +71,57 @@ def lstm_forward(
     total, other = work[0], work[1]
     h, c, h_, c_ = work[2, :size], work[3, :size], work[4, :size], work[5, :size]
     for w in range(0, windows, 2):
-        v = min(w + 1, windows - 1)
-        for j in range(size):
-            h[j], c[j] = hidden0[w, j], cell0[w, j]
-            h_[j], c_[j] = hidden0[v, j], cell0[v, j]
+        v = min(w + 1, windows - 1)  # a lone last window is its own neighbour, and is worked out twice
+        for j in range(0, size, WIDTH):
+            store(h, j, load(hidden0[w], j))
+            store(c, j, load(cell0[w], j))
+            store(h_, j, load(hidden0[v], j))
+            store(c_, j, load(cell0[v], j))
         for t in range(steps):
-            row, row_ = gates_in[starts[w] + t], gates_in[starts[v] + t]
-            for j in range(4 * size):
-                total[j] = row[j]
-                other[j] = row_[j]
-            for j in range(size):  # the second first: a lone last window is its own neighbour, whose state stands still
-                before[v, t, j] = h_[j]
-            for j in range(size):
-                before[w, t, j] = h[j]
-            _add_products(h, h_, weight_t, total, other)
+            for j in range(0, size, WIDTH):
+                store(before[w, t], j, load(h, j))
+                store(before[v, t], j, load(h_, j))
+            _add_products(gates_in[starts[w] + t], gates_in[starts[v] + t], h, h_, weight_t, total, other)
             _enter(total, h, c, gates[w, t], cells[w, t], out[w, t])
-            if v != w:
-                _enter(other, h_, c_, gates[v, t], cells[v, t], out[v, t])
+            _enter(other, h_, c_, gates[v, t], cells[v, t], out[v, t])
 
 
 @inlined
 def _leave(d_out: Array, dh: Array, dc: Array, gate: Array, cell: Array, cell_before: Array, grad: Array) -> None:
     """Go back through one step of one window: from what it handed on to the gates' sums."""
+    size, one = dh.shape[0], splat(ONE)
+    for j in range(0, size, WIDTH):
+        i, f, g, o = load(gate, j), load(gate, size + j), load(gate, 2 * size + j), load(gate, 3 * size + j)
+        squashed = tanh(load(cell, j))
+        d_h = load(dh, j) + load(d_out, j)
+        d_c = load(dc, j) + d_h * o * (one - squashed * squashed)
+        store(grad, j, d_c * g * i * (one - i))
+        store(grad, size + j, d_c * load(cell_before, j) * f * (one - f))
+        store(grad, 2 * size + j, d_c * i * (one - g * g))
+        store(grad, 3 * size + j, d_h * squashed * o * (one - o))
+        store(dc, j, d_c * f)
+
+
+@inlined
+def _add_to(x: Array, y: Array) -> None:
+    for j in range(0, y.shape[0], WIDTH):
+        store(x, j, load(x, j) + load(y, j))
+
+
+@inlined
+def _send_back(grad: Array, grad_: Array, weight: Array, dh: Array, dh_: Array) -> None:
+    """Fill dh and dh_ with the states' gradients: four sums of each side by side, as one would wait for itself."""
     size = dh.shape[0]
-    for j in range(size):
-        i, f, g, o = gate[j], gate[size + j], gate[2 * size + j], gate[3 * size + j]
-        squashed = tanh(cell[j])
-        d_h = dh[j] + d_out[j]
-        d_c = dc[j] + d_h * o * (ONE - squashed * squashed)
-        grad[j] = d_c * g * i * (ONE - i)
-        grad[size + j] = d_c * cell_before[j] * f * (ONE - f)
-        grad[2 * size + j] = d_c * i * (ONE - g * g)
-        grad[3 * size + j] = d_h * squashed * o * (ONE - o)
-        dc[j] = d_c * f
-        dh[j] = ZERO
+    for j in range(0, size, WIDTH):
+        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat(ZERO)
+        for k in range(0, 4 * size, 4):
+            w0, w1, w2, w3 = load(weight[k], j), load(weight[k + 1], j), load(weight[k + 2], j), load(weight[k + 3], j)
+            a0, a1 = a0 + splat(grad[k]) * w0, a1 + splat(grad[k + 1]) * w1
+            a2, a3 = a2 + splat(grad[k + 2]) * w2, a3 + splat(grad[k + 3]) * w3
+            b0, b1 = b0 + splat(grad_[k]) * w0, b1 + splat(grad_[k + 1]) * w1
+            b2, b3 = b2 + splat(grad_[k + 2]) * w2, b3 + splat(grad_[k + 3]) * w3
+        store(dh, j, (a0 + a1) + (a2 + a3))
+        store(dh_, j, (b0 + b1) + (b2 + b3))
 
 
 @compiled
@@ -116,6 +136,7 @@ def lstm_backward(
     cells: Array,
     d_gates: Array,
     d_gates_in: Array,
+    work: Array,
 ) -> None:
     """Turn the gradients of `lstm_forward`'s results into those of its inputs.
 
@@ -130,30 +151,17 @@ def lstm_backward(
         cells: see starts.
         d_gates: out, (windows, steps, 4 hidden) before the nonlinearity.
         d_gates_in: out, added to, (rows, 4 hidden).
+        work: (1, hidden) to work in.
     """
-    windows, steps, size = d_out.shape
+    windows, steps, _ = d_out.shape
     for w in range(0, windows, 2):
         v = min(w + 1, windows - 1)
-        dh, dc, dh_, dc_ = d_hidden[w], d_cell[w], d_hidden[v], d_cell[v]
+        dh, dc, dh_, dc_ = d_hidden[w], d_cell[w], d_hidden[v] if v != w else work[0], d_cell[v]
         for t in range(steps - 1, -1, -1):
             grad, grad_ = d_gates[w, t], d_gates[v, t]
             _leave(d_out[w, t], dh, dc, gates[w, t], cells[w, t], cells[w, t - 1] if t > 0 else cell0[w], grad)
-            row = d_gates_in[starts[w] + t]
-            add_to(row, grad)
-            if v == w:
-                for k in range(0, 4 * size, 4):
-                    a0, a1, a2, a3 = grad[k], grad[k + 1], grad[k + 2], grad[k + 3]
-                    w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-                    for j in range(size):
-                        dh[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
-                continue
-            _leave(d_out[v, t], dh_, dc_, gates[v, t], cells[v, t], cells[v, t - 1] if t > 0 else cell0[v], grad_)
-            row_ = d_gates_in[starts[v] + t]
-            add_to(row_, grad_)
-            for k in range(0, 4 * size, 4):
-                a0, a1, a2, a3 = grad[k], grad[k + 1], grad[k + 2], grad[k + 3]
-                b0, b1, b2, b3 = grad_[k], grad_[k + 1], grad_[k + 2], grad_[k + 3]
-                w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-                for j in range(size):
-                    dh[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
-                    dh_[j] += b0 * w0[j] + b1 * w1[j] + b2 * w2[j] + b3 * w3[j]
+            _add_to(d_gates_in[starts[w] + t], grad)
+            if v != w:
+                _leave(d_out[v, t], dh_, dc_, gates[v, t], cells[v, t], cells[v, t - 1] if t > 0 else cell0[v], grad_)
+                _add_to(d_gates_in[starts[v] + t], grad_)
+            _send_back(grad, grad_, weight, dh, dh_)

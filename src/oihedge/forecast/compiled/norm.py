@@ -1,4 +1,7 @@
-"""GLU, sum and LayerNorm in one pass, forwards and backwards, for rows and for the choice among variables."""
+"""GLU, sum and LayerNorm in one pass, forwards and backwards.
+
+Rows to work in are as long as whole vectors; beyond a row's own numbers they hold zeros where they are added up.
+"""
 
 from __future__ import annotations
 
@@ -6,61 +9,56 @@ from typing import Any
 
 import numpy as np
 
-from oihedge.forecast.compiled.maths import ONE, ZERO, Array, Rows, add_to, compiled, inlined, sigmoid
+from oihedge.forecast.compiled.lanes import WIDTH, keep, load, splat, store, total_of
+from oihedge.forecast.compiled.maths import ONE, ZERO, Array, Rows, add_to, compiled, get, inlined, put, sigmoid
 
 
 @inlined
-def _standardise(x: Array, eps: Any) -> Any:
-    """Take the mean from x and divide by its spread, in place; return one over the spread."""
-    size = x.shape[0]
+def standardise(x: Array, size: int, total: Any, eps: Any) -> Any:
+    """Take the mean from x, whose sum is `total`, and divide by its spread, in place; return one over the spread."""
     share = ONE / np.float32(size)
-    mean, spread = ZERO, ZERO
-    for j in range(size):
-        mean += x[j]
-    mean *= share
-    for j in range(size):
-        x[j] -= mean
-        spread += x[j] * x[j]
-    inverse = ONE / np.sqrt(spread * share + eps)
-    for j in range(size):
-        x[j] *= inverse
+    mean, spread = splat(total_of(total) * share), splat(ZERO)
+    for j in range(0, size, WIDTH):
+        apart = keep(load(x, j) - mean, size - j, ZERO)
+        spread = apart * apart + spread
+        store(x, j, apart)
+    inverse = splat(ONE / np.sqrt(total_of(spread) * share + eps))
+    for j in range(0, size, WIDTH):
+        store(x, j, load(x, j) * inverse)
     return inverse
 
 
 @inlined
-def _unstandardise(grad: Array, standard: Array, inverse: Any) -> None:
-    """Turn the gradient of what `_standardise` returned into that of what it got, in place."""
-    size = grad.shape[0]
-    share = ONE / np.float32(size)
-    mean, along = ZERO, ZERO
-    for j in range(size):
-        mean += grad[j]
-        along += grad[j] * standard[j]
-    mean *= share
-    along *= share
-    for j in range(size):
-        grad[j] = inverse * (grad[j] - mean - standard[j] * along)
+def unstandardise(grad: Array, standard: Array, size: int, inverse: Any) -> None:
+    """Turn the gradient of what `standardise` made into that of what it got, in place; beyond `size` it is no zero."""
+    share, total, both = ONE / np.float32(size), splat(ZERO), splat(ZERO)
+    for j in range(0, size, WIDTH):
+        one = load(grad, j)
+        total = total + one
+        both = one * load(standard, j) + both
+    mean, along = splat(total_of(total) * share), splat(total_of(both) * share)
+    for j in range(0, size, WIDTH):
+        store(grad, j, inverse * (load(grad, j) - mean - load(standard, j) * along))
 
 
 @inlined
-def _gate(g: Array, bias: Array, into: Array) -> None:
-    """Fill `into` with the gated linear unit of g + bias: one half by the sigmoid of the other."""
-    size = into.shape[0]
-    for j in range(size):
-        into[j] = (g[j] + bias[j]) * sigmoid(g[size + j] + bias[size + j])
+def _opened(g: Array, bias: Array, j: int, size: int) -> Any:
+    """Return what a gated linear unit lets through, and how far it is open, of g + bias from the j-th on."""
+    let = get(g, j, size - j) + get(bias, j, size - j)
+    return let, sigmoid(get(g, size + j, size - j) + get(bias, size + j, size - j))
 
 
 @inlined
-def _ungate(grad: Array, g: Array, bias: Array, d_g: Array, d_bias: Array, open_: Array) -> None:
-    """Turn the gradient of what `_gate` gave into those of what it got; d_bias is added to, `open_` is worked in."""
-    size = grad.shape[0]
-    for j in range(size):
-        open_[j] = sigmoid(g[size + j] + bias[size + j])
-    for j in range(size):
-        d_g[j] = grad[j] * open_[j]
-    for j in range(size):
-        d_g[size + j] = d_g[j] * (g[j] + bias[j]) * (ONE - open_[j])
-    add_to(d_bias, d_g)
+def _ungate(grad: Array, let: Array, open_: Array, d_g: Array, d_bias: Array, size: int) -> None:
+    """Turn the gradient of a gated linear unit into those of what it got; d_bias is added to."""
+    for j in range(0, size, WIDTH):
+        wide, left = load(open_, j), size - j
+        through = load(grad, j) * wide
+        door = through * load(let, j) * (splat(ONE) - wide)
+        put(d_g, j, left, through)
+        put(d_g, size + j, left, door)
+        add_to(d_bias, j, left, through)
+        add_to(d_bias, size + j, left, door)
 
 
 @compiled
@@ -82,15 +80,19 @@ def glu_norm_forward(
         work: (1, hidden) to work in.
     """
     blocks, rows, size = out.shape
-    total = work[0]
+    standard = work[0]
     for b in range(blocks):
         for r in range(rows):
-            s, y = skip[starts[b] + r], out[b, r]
-            _gate(gated[b, r], gate_bias, total)
-            add_to(total, s)
-            _standardise(total, eps)
-            for j in range(size):
-                y[j] = total[j] * weight[j] + bias[j]
+            g, s, y, total = gated[b, r], skip[starts[b] + r], out[b, r], splat(ZERO)
+            for j in range(0, size, WIDTH):
+                let, wide = _opened(g, gate_bias, j, size)
+                summed = let * wide + get(s, j, size - j)
+                total = total + summed
+                store(standard, j, summed)
+            standardise(standard, size, total, eps)
+            for j in range(0, size, WIDTH):
+                left = size - j
+                put(y, j, left, load(standard, j) * get(weight, j, left) + get(bias, j, left))
 
 
 @compiled
@@ -100,113 +102,28 @@ def glu_norm_backward(
 ) -> None:  # fmt: skip
     """Turn d_out into the gradients of `glu_norm_forward`'s inputs; all but d_gated are added to.
 
-    `work`: (3, hidden) to work in.
+    `work`: (4, hidden) to work in.
     """
     blocks, rows, size = d_out.shape
-    total, grad, open_ = work[0], work[1], work[2]
+    standard, grad, through, open_ = work[0], work[1], work[2], work[3]
     for b in range(blocks):
         for r in range(rows):
-            g, s, dy, ds = gated[b, r], skip[starts[b] + r], d_out[b, r], d_skip[starts[b] + r]
-            _gate(g, gate_bias, total)
-            add_to(total, s)
-            inverse = _standardise(total, eps)
-            for j in range(size):
-                d_weight[j] += dy[j] * total[j]
-            add_to(d_bias, dy)
-            for j in range(size):
-                grad[j] = dy[j] * weight[j]
-            _unstandardise(grad, total, inverse)
-            add_to(ds, grad)
-            _ungate(grad, g, gate_bias, d_gated[b, r], d_gate_bias, open_)
-
-
-@inlined
-def _line_and_gate(g: Array, gate_bias: Array, x: Any, line: Array, eps: Array, inner: Array, total: Array) -> Any:
-    """Fill `inner` with the standardised line and `total` with the standardised sum; return both inverses."""
-    size = inner.shape[0]
-    for j in range(size):
-        inner[j] = x * line[0, j] + line[1, j]
-    inverse_in = _standardise(inner, eps[0])
-    _gate(g, gate_bias, total)
-    for j in range(size):
-        total[j] += inner[j] * line[2, j] + line[3, j]
-    return inverse_in, _standardise(total, eps[1])
-
-
-@compiled
-def select_forward(
-    gated: Array, gate_bias: Array, values: Array, weights: Array, line: Array, weight: Array, bias: Array, eps: Array,
-    out: Array, work: Array,
-) -> None:  # fmt: skip
-    """Add up what the variables' own networks say, by the variables' weights.
-
-    out[r] += sum over v of weights[v, r] * (LayerNorm(GLU(gated[v, r] + gate_bias[v]) + skip) * weight[v] + bias[v]),
-    in which skip = LayerNorm(values[v, r] * line[v, 0] + line[v, 1]) * line[v, 2] + line[v, 3].
-
-    Args:
-        gated: (variables, rows, 2 hidden).
-        gate_bias: (variables, 2 hidden).
-        values: (variables, rows), as weights.
-        weights: see values.
-        line: (variables, 4, hidden).
-        weight: (variables, hidden), as bias.
-        bias: see weight.
-        eps: (2,) of the skip's norm and of the outer one.
-        out: (rows, hidden).
-        work: (2, hidden) to work in.
-    """
-    variables, rows, _ = gated.shape
-    size = out.shape[1]
-    total, inner = work[0], work[1]
-    for v in range(variables):
-        scale, offset = weight[v], bias[v]
-        for r in range(rows):
-            y, part = out[r], weights[v, r]
-            _line_and_gate(gated[v, r], gate_bias[v], values[v, r], line[v], eps, inner, total)
-            for j in range(size):
-                y[j] += part * (total[j] * scale[j] + offset[j])
-
-
-@compiled
-def select_backward(
-    d_out: Array, gated: Array, gate_bias: Array, values: Array, weights: Array, line: Array, weight: Array,
-    bias: Array, eps: Array,
-    d_gated: Array, d_gate_bias: Array, d_weights: Array, d_line: Array, d_weight: Array, d_bias: Array,
-    work: Array,
-) -> None:  # fmt: skip
-    """Turn d_out into the gradients of `select_forward`'s inputs; those without rows are added to.
-
-    `work`: (5, hidden) to work in.
-    """
-    variables, rows, _ = gated.shape
-    size = d_out.shape[1]
-    total, inner, grad, along, open_ = work[0], work[1], work[2], work[3], work[4]
-    for v in range(variables):
-        gain, scale, offset = line[v, 2], weight[v], bias[v]
-        d_slope, d_level, d_gain, d_shift = d_line[v, 0], d_line[v, 1], d_line[v, 2], d_line[v, 3]
-        d_scale, d_offset, d_gate = d_weight[v], d_bias[v], d_gate_bias[v]
-        for r in range(rows):
-            g, dy, x, part = gated[v, r], d_out[r], values[v, r], weights[v, r]
-            inverse_in, inverse = _line_and_gate(g, gate_bias[v], x, line[v], eps, inner, total)
-            said = ZERO
-            for j in range(size):
-                said += dy[j] * (total[j] * scale[j] + offset[j])
-            d_weights[v, r] = said
-            for j in range(size):
-                along[j] = part * dy[j]
-            for j in range(size):
-                d_scale[j] += along[j] * total[j]
-            add_to(d_offset, along)
-            for j in range(size):
-                grad[j] = along[j] * scale[j]
-            _unstandardise(grad, total, inverse)
-            _ungate(grad, g, gate_bias[v], d_gated[v, r], d_gate, open_)
-            for j in range(size):
-                d_gain[j] += grad[j] * inner[j]
-            add_to(d_shift, grad)
-            for j in range(size):
-                grad[j] *= gain[j]
-            _unstandardise(grad, inner, inverse_in)
-            for j in range(size):
-                d_slope[j] += grad[j] * x
-            add_to(d_level, grad)
+            g, s, dy, ds, total = gated[b, r], skip[starts[b] + r], d_out[b, r], d_skip[starts[b] + r], splat(ZERO)
+            for j in range(0, size, WIDTH):
+                let, wide = _opened(g, gate_bias, j, size)
+                summed = let * wide + get(s, j, size - j)
+                total = total + summed
+                store(standard, j, summed)
+                store(through, j, let)
+                store(open_, j, wide)
+            inverse = standardise(standard, size, total, eps)
+            for j in range(0, size, WIDTH):
+                left = size - j
+                one = get(dy, j, left)
+                add_to(d_weight, j, left, one * load(standard, j))
+                add_to(d_bias, j, left, one)
+                store(grad, j, one * get(weight, j, left))
+            unstandardise(grad, standard, size, inverse)
+            for j in range(0, size, WIDTH):
+                add_to(ds, j, size - j, load(grad, j))
+            _ungate(grad, through, open_, d_gated[b, r], d_gate_bias, size)
