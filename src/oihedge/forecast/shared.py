@@ -106,8 +106,9 @@ def _decoded(folded: Folded, said: Mapping[str, Tensor], x: Segments, drop: Drop
     local_ahead = _gate_norm(w, "local", lstm_ahead, ahead.flatten(0, 1), drop, gate, begin_ahead)
     local = torch.cat([local_past, local_ahead], dim=1)
     rich = _residual(w, "rich", network.static_enrichment, local, said["enriching"][of], drop)
-    attended = _attend(folded, rich, horizon, drop)
-    out = _gate_norm(w, "attended", attended, rich[:, encoder:], drop, network.post_attn_gate_norm.glu.dropout)
+    rich_ahead = rich[:, encoder:]
+    attended = _attend(folded, rich_ahead, rich, drop)
+    out = _gate_norm(w, "attended", attended, rich_ahead, drop, network.post_attn_gate_norm.glu.dropout)
     out = _residual(w, "wise", network.pos_wise_ff, out, None, drop)
     return _gate_norm(w, "before_out", out, local_ahead, drop, network.pre_output_gate_norm.glu.dropout)
 
@@ -210,11 +211,12 @@ def _recur(
     return out_past, out_ahead
 
 
-def _attend(folded: Folded, x: Tensor, horizon: int, drop: Dropper) -> Tensor:
+def _attend(folded: Folded, ahead: Tensor, x: Tensor, drop: Dropper) -> Tensor:
+    """Let the hours `ahead`, the last of x, look at those of x."""
     attn, w = folded.network.multihead_attn, folded.tensors
     query, key, value = (
         functional.linear(rows, w[f"attend.{name}.weight"], w[f"attend.{name}.bias"])
-        for name, rows in (("query", x[:, x.shape[1] - horizon :]), ("key", x), ("value", x))
+        for name, rows in (("query", ahead), ("key", x), ("value", x))
     )
     head = attend(query, key, value, attn.n_head, folded.network.hparams.causal_attention, drop)
     out = functional.linear(drop(head, attn.dropout).mean(dim=1), w["attend.out"])
