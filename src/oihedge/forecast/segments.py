@@ -15,6 +15,7 @@ import torch
 
 from oihedge.forecast.panel import Floats, Ints, Panel
 from oihedge.forecast.shared import Segments
+from oihedge.forecast.threads import torch_threads
 
 Tensor = torch.Tensor
 MOST_WINDOWS = 64
@@ -93,6 +94,10 @@ class Rows:
 
     def batch(self, begin: Ints, offsets: Ints) -> Batch:
         """Return the segments that begin at rows `begin` (segments,), with windows at `offsets` (segments, windows)."""
+        with torch_threads(1):  # to split so little copying takes longer than to do it
+            return self._batch(begin, offsets)
+
+    def _batch(self, begin: Ints, offsets: Ints) -> Batch:
         encoder, horizon = self.shape
         device, reach = self.reals.device, encoder + horizon + int(offsets.max(initial=0))
         rows = torch.as_tensor(begin, device=device)[:, None] + torch.arange(reach, device=device)

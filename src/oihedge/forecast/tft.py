@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -99,6 +99,11 @@ class SharedTft(Network, TemporalFusionTransformer):  # type: ignore[misc]
             # In one piece the weights change without a mark on the parameters that are views of it.
             folded = fold(self) if self.one_piece is not None else folded_once(self)
             return predict_in_parallel(folded, list(cover), self.workers, compiled=self.compiled)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Do all of a step on one thread but what `parallel_loss` spreads: its operations are too small to be split."""
+        with nullcontext() if self.one_piece is None else torch_threads(1):
+            super().optimizer_step(*args, **kwargs)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         """Return the loss of a batch."""
