@@ -55,14 +55,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Folded:
-    """`tensors` by name, with gradients to `leaves`; `direct`: parameters that are used as they are beside them."""
+    """`tensors` by name; `direct`: parameters that are used as they are beside them."""
 
     network: Any
     tensors: Mapping[str, Tensor]
     past: Choice
     ahead: Choice
     direct: tuple[Tensor, ...]
-    leaves: tuple[Tensor, ...]
 
     def cut_off(self) -> Folded:
         """Return the same with tensors that start a graph of their own."""
@@ -73,19 +72,6 @@ def fold(network: Any) -> Folded:
     """Fold a network's present weights."""
     with torch_threads(1):  # dozens of small products: to split them takes longer than to work them out
         return _fold(network)
-
-
-def unfold(folded: Folded, gradients: Sequence[Tensor | None]) -> list[tuple[Tensor, Tensor]]:
-    """Turn the gradients of folded tensors, in their order, into those of the leaves that they come from."""
-    told = [
-        (one, gradient)
-        for one, gradient in zip(folded.tensors.values(), gradients, strict=True)
-        if gradient is not None and one.requires_grad
-    ]
-    outputs, given = zip(*told, strict=True)
-    with torch_threads(1):
-        found = torch.autograd.grad(outputs, folded.leaves, given, allow_unused=True)
-    return [(leaf, one) for leaf, one in zip(folded.leaves, found, strict=True) if one is not None]
 
 
 def _fold(network: Any) -> Folded:
@@ -118,8 +104,7 @@ def _fold(network: Any) -> Folded:
     layers = list(network.output_layer) if network.n_targets > 1 else [network.output_layer]
     tensors["out.weight"] = torch.cat([layer.weight for layer in layers])
     tensors["out.bias"] = torch.cat([layer.bias for layer in layers])
-    leaves = tuple(network.parameters()) if piece is None else piece.leaves
-    return Folded(network, tensors, past, ahead, tuple(_direct(network, (past, ahead))), leaves)
+    return Folded(network, tensors, past, ahead, tuple(_direct(network, (past, ahead))))
 
 
 def folded_once(network: Any) -> Folded:

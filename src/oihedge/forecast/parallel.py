@@ -6,7 +6,6 @@ not. Compiled loops and matrix products leave the interpreter free meanwhile.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from oihedge.forecast.folding import Folded, unfold
+from oihedge.forecast.folding import Folded
 from oihedge.forecast.fused import Dropper, applied
 from oihedge.forecast.segments import Batch
 from oihedge.forecast.shared import contexts, forward_shared
@@ -60,19 +59,16 @@ def parallel_loss(
                 return loss, (), ()
             inputs = [*mine.tensors.values(), *direct, *context.values()]
             gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
-            cut = len(shared) + len(direct)
+            cut = len(inputs) - len(context)
             return loss.detach(), gradients[:cut], gradients[cut:]
 
     done = spread(one, range(len(bounds)))
     total = torch.stack([loss for loss, *_ in done]).sum()
     if not with_gradient:
         return total
-    gradients = [_added(parts) for parts in zip(*(weights for _, weights, _ in done), strict=True)]
-    unfolded = unfold(folded, gradients[: len(shared)])
-    of_weights = [*unfolded, *zip(direct, gradients[len(shared) :], strict=True)]
-    of_contexts = (torch.cat(parts) for parts in zip(*(context for *_, context in done), strict=True))
-    into, known = zip(*of_weights, *zip(said.values(), of_contexts, strict=True), strict=True)
-    loss: Tensor = applied(Ready, total, list(known), *into)
+    of_weights = _added([weights for _, weights, _ in done])
+    of_contexts = [torch.cat(parts) for parts in zip(*(context for *_, context in done), strict=True)]
+    loss: Tensor = applied(Ready, total, [*of_weights, *of_contexts], *shared, *direct, *said.values())
     return loss
 
 
@@ -125,9 +121,13 @@ def spread(task: Callable[[_In], _Out], work: Sequence[_In], workers: int | None
         return list(pool.map(task, work))
 
 
-def _added(parts: Sequence[Tensor | None]) -> Tensor | None:
-    there = [part for part in parts if part is not None]
-    return None if not there else functools.reduce(torch.add, there)
+def _added(parts: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:
+    """Add up parts' gradients, tensor by tensor; what one part does not use (None), no part does."""
+    total, *others = ([one for one in part if one is not None] for part in parts)
+    for other in others:
+        total = list(torch._foreach_add(total, other))
+    sums = iter(total)
+    return [None if one is None else next(sums) for one in parts[0]]
 
 
 class Ready(torch.autograd.Function):
