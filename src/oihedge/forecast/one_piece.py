@@ -16,40 +16,50 @@ HELD_BY = "_one_piece"
 
 
 class OnePiece:
-    """The parameters of `network`, views of `whole` in their order."""
+    """The parameters of `network`, views of `whole` in their order.
+
+    `read`: what was read at once since the last `flat`, the latest last, each with the place of its gradient.
+    """
 
     def __init__(self, network: torch.nn.Module) -> None:
         self._parts = list(network.parameters())
         self.whole = torch.nn.Parameter(torch.cat([part.detach().flatten() for part in self._parts]))
-        views = torch.split(self.whole.data, [part.numel() for part in self._parts])
-        for part, view in zip(self._parts, views, strict=True):
+        self._gradient = torch.zeros_like(self.whole)
+        sizes = [part.numel() for part in self._parts]
+        for part, view in zip(self._parts, torch.split(self.whole.data, sizes), strict=True):
             part.data = view.view_as(part)
-        self._stacks: dict[tuple[int, ...], Tensor] = {}
-        self._rows: dict[tuple[int, ...], tuple[Tensor, int] | None] = {}
-
-    @property
-    def leaves(self) -> tuple[Tensor, ...]:
-        """Return what gradients can go to: the parameters, and the views through which many are read at once."""
-        return (*self._parts, *self._stacks.values())
+        slots = torch.split(self._gradient, sizes)
+        self._slots = [slot.view_as(part) for part, slot in zip(self._parts, slots, strict=True)]
+        self._rows: dict[tuple[int, ...], tuple[Tensor, Tensor] | None] = {}
+        self.read: list[tuple[Tensor, Tensor]] = []
 
     def stacked(self, parts: list[Tensor]) -> Tensor:
-        """Return parameters of one shape as torch.stack does, but as rows of one view where they lie equally apart."""
+        """Return parameters of one shape as torch.stack does, but read at once where they lie equally far apart.
+
+        What is read so is a leaf: its gradient goes from there to its place by `flat`, past the parameters.
+        """
         key = tuple(map(id, parts))
         if key not in self._rows:
-            self._rows[key] = self._found(key) or self._made(key, parts)
+            self._rows[key] = self._found(parts)
         rows = self._rows[key]
         if rows is None:
             return torch.stack(parts)
-        view, first = rows
-        return view[first : first + len(parts)].contiguous()
+        weights, slot = rows
+        read = weights.detach().contiguous()
+        if torch.is_grad_enabled():
+            self.read.append((read.requires_grad_(), slot))
+        return read
 
     def flat(self, loss: Tensor) -> Tensor:
         """Return the same loss, whose gradient, worked out here, goes to `whole`."""
-        gradient, leaves = torch.zeros_like(self.whole), self.leaves
-        for leaf, one in zip(leaves, torch.autograd.grad(loss, leaves, allow_unused=True), strict=True):
-            if one is not None:  # a parameter may be read by itself and through a view
-                gradient.as_strided(leaf.size(), leaf.stride(), leaf.storage_offset()).add_(one)
-        ready: Tensor = applied(Ready, loss.detach(), [gradient], self.whole)
+        # A parameter may be read many times, by itself too: sums are in the order in which autograd adds up.
+        leaves = [*reversed(self.read), *zip(self._parts, self._slots, strict=True)]
+        found = torch.autograd.grad(loss, [leaf for leaf, _ in leaves], allow_unused=True)
+        there = [(slot, one) for (_, slot), one in zip(leaves, found, strict=True) if one is not None]
+        self.read.clear()
+        self._gradient.zero_()
+        torch._foreach_add_([slot for slot, _ in there], [one for _, one in there])
+        ready: Tensor = applied(Ready, loss.detach(), [self._gradient], self.whole)
         return ready
 
     def apart(self) -> None:
@@ -57,22 +67,14 @@ class OnePiece:
         for part in self._parts:
             part.data = part.data.clone()
 
-    def _found(self, key: tuple[int, ...]) -> tuple[Tensor, int] | None:
-        """Return where parameters lie in an earlier stack: what both read gets one gradient, in one order."""
-        for other, view in self._stacks.items():
-            for first in range(len(other) - len(key) + 1):
-                if other[first : first + len(key)] == key:
-                    return view, first
-        return None
-
-    def _made(self, key: tuple[int, ...], parts: Sequence[Tensor]) -> tuple[Tensor, int] | None:
+    def _found(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Return one view of the parameters and one of the places of their gradients, if they lie equally far apart."""
         starts, first = [part.storage_offset() for part in parts], parts[0]
         gaps = {after - before for before, after in pairwise(starts)} or {first.numel()}
         if len(gaps) > 1 or min(gaps) < first.numel() or any(part.shape != first.shape for part in parts):
             return None
-        view = self.whole.data.as_strided((len(parts), *first.shape), (gaps.pop(), *first.stride()), starts[0])
-        self._stacks[key] = view.requires_grad_()
-        return view, 0
+        place = (len(parts), *first.shape), (gaps.pop(), *first.stride()), starts[0]
+        return self.whole.data.as_strided(*place), self._gradient.as_strided(*place)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -380,8 +381,9 @@ def test_parameters_in_one_piece_get_the_gradients_they_get_apart(inputs, shape,
     apart = torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in model.parameters()])
     model.zero_grad()
     with in_one_piece(model):
-        model.one_piece.flat(parallel_loss(fold(model), batch, [None] * workers, compiled=True)).backward()
-        assert len(model.one_piece.leaves) > len(list(model.parameters()))  # some are read many at once
+        loss = parallel_loss(fold(model), batch, [None] * workers, compiled=True)
+        assert model.one_piece.read  # some are read many at once
+        model.one_piece.flat(loss).backward()
         (flat,) = model.trained()
     torch.testing.assert_close(flat.grad, apart, rtol=1e-5, atol=1e-6)
 
@@ -394,7 +396,7 @@ def test_what_a_network_reads_at_once_are_views_of_its_parameters():
         every = piece.stacked([layer.weight for layer in layers])
         some = piece.stacked([layer.weight for layer in layers[1:3]])
         apart = piece.stacked([layers[0].bias, layers[1].bias, layers[3].bias])
-        assert len(piece.leaves) == 8 + 1  # the second lies in the first, the third is no view
+        assert len(piece.read) == 2  # the third is no view
         assert torch.equal(every, torch.stack([layer.weight for layer in layers]))
         assert torch.equal(some, every[1:3])
         piece.flat(every.sum() + 2 * some.sum() + 3 * apart.sum() + 5 * layers[0].weight.sum()).backward()
@@ -404,3 +406,25 @@ def test_what_a_network_reads_at_once_are_views_of_its_parameters():
             piece.whole.add_(1.0)
         assert torch.equal(piece.stacked([layer.weight for layer in layers]), every + 1)
     assert HELD_BY not in model.__dict__
+
+
+def test_gradients_of_what_is_read_many_times_add_up_as_they_do_apart():
+    torch.manual_seed(0)
+    parts = [torch.nn.Parameter(torch.randn(50)) for _ in range(4)]
+    factors = torch.randn(5, 4, 50)
+
+    def loss(stacked: Callable[[list[torch.Tensor]], torch.Tensor]) -> torch.Tensor:
+        every = [(stacked(parts) * factor).sum() for factor in factors]
+        return torch.stack([*every, stacked(parts[1:3]).pow(3).sum()]).sum()
+
+    apart = torch.autograd.grad(loss(torch.stack), parts)
+    with in_one_piece(model := torch.nn.ParameterList(parts)):
+        piece = model.__dict__[HELD_BY]
+        loss(piece.stacked)  # what comes to nothing leaves nothing
+        for _ in range(2):
+            piece.whole.grad = None
+            piece.flat(loss(piece.stacked)).backward()
+            assert torch.equal(piece.whole.grad, torch.cat(apart))
+        with torch.no_grad():
+            loss(piece.stacked)
+        assert not piece.read
