@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, groupby
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -154,22 +154,22 @@ def _folded_choice(choice: Choice, stack: Stack) -> dict[str, Tensor]:
     if len(choice.names) < 2:
         return {}
     network, grn, key = choice.network, choice.network.flattened_grn, choice.key
-    width = {name: network.input_sizes[name] for name in choice.names}
-    starts = dict(zip(width, accumulate(width.values(), initial=0), strict=False))
-    skip = _blend(sum(width.values()), len(choice.names), grn.fc1.weight)
+    widths = [network.input_sizes[name] for name in choice.names]
+    skip = _blend(sum(widths), len(choice.names), grn.fc1.weight)
     if choice.normed and grn.resample_norm.trainable_add:
         skip = skip * (grn.resample_norm.mask.sigmoid() * 2.0)[:, None]
     both = torch.cat([grn.fc1.weight, skip])
     level = torch.cat([grn.fc1.bias, both.new_zeros(len(choice.names))])
+    of = dict(zip(choice.names, torch.split(both, widths, dim=1), strict=True))
     tensors = _residual(f"{key}.choose", grn)
     del tensors[f"{key}.choose.in.weight"], tensors[f"{key}.choose.in.bias"]
     for number, names in enumerate(choice.groups):
         slope, constant = _prescaled(network, names, stack)
-        mine = torch.stack([both[:, starts[name] : starts[name] + width[name]] for name in names])
+        mine = torch.stack([of[name] for name in names])
         tensors[f"{key}.{number}.choose"] = (mine @ slope)[..., 0]
         level = level + (mine @ constant[..., None])[..., 0].sum(0)
     for name in choice.others:
-        tensors[f"{key}.other.{name}"] = both[:, starts[name] : starts[name] + width[name]].t()
+        tensors[f"{key}.other.{name}"] = of[name].t()
     tensors[f"{key}.choose.level"] = level
     if choice.normed:
         tensors[f"{key}.choose.skip.scale"] = grn.resample_norm.norm.weight
