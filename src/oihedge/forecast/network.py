@@ -93,7 +93,6 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
         loss = self.batch_loss(batch, seeds)
         if self.one_piece is not None:
             loss = self.one_piece.flat(loss)
-        self.log("train_loss", loss.detach(), on_step=True, on_epoch=True, batch_size=batch.segments.offsets.numel())
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> Any:

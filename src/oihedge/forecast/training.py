@@ -57,6 +57,14 @@ class _Best(Callback):  # type: ignore[misc]
         self.told: list[dict[str, float]] = []
         self.loss, self.epoch = float("inf"), -1
         self.state: dict[str, torch.Tensor] = {}
+        self._sum, self._windows = torch.zeros(()), 0
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self._sum, self._windows = torch.zeros((), device=pl_module.device), 0
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        windows = batch.segments.offsets.numel()  # Lightning's own log would take a millisecond a step
+        self._sum, self._windows = self._sum + outputs["loss"] * windows, self._windows + windows
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -64,7 +72,7 @@ class _Best(Callback):  # type: ignore[misc]
         if loss < self.loss:
             self.loss, self.epoch = loss, trainer.current_epoch
             self.state = {name: value.clone() for name, value in pl_module.state_dict().items()}
-        told = {"train_loss": metrics.get("train_loss_epoch"), "val_loss": metrics.get("val_loss")}
+        told = {"train_loss": float(self._sum / self._windows), "val_loss": metrics.get("val_loss")}
         self.told.append({name: value for name, value in told.items() if value is not None})
         self._report(trainer.current_epoch, self.told[-1])
 

@@ -92,6 +92,20 @@ def test_a_training_killed_in_an_epoch_ends_with_the_weights_and_reports_of_an_u
     )  # fmt: skip
 
 
+def test_the_train_loss_of_an_epoch_is_the_mean_of_its_batches(runs, monkeypatch):
+    step, losses = SharedTft.training_step, []
+
+    def told(self: SharedTft, batch: Any, number: int) -> Any:
+        losses.append(step(self, batch, number))
+        return losses[-1]
+
+    monkeypatch.setattr(SharedTft, "training_step", told)
+    whole = runs(None)
+    whole()
+    means = torch.stack(losses).detach().view(4, 2).mean(1).tolist()
+    assert [metrics["train_loss"] for _, metrics in whole.told] == pytest.approx(means)
+
+
 def test_patience_is_kept_over_a_kill(runs):
     # Too fast a learner: it does not get better after the first epochs.
     settings = {"max_epochs": 12, "patience": 2, "learning_rate": 0.3}
