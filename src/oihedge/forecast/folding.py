@@ -93,10 +93,11 @@ def _fold(network: Any) -> Folded:
     tensors.update(_gate("local", network.post_lstm_gate_encoder, network.post_lstm_add_norm_encoder))
     tensors.update(_residual("rich", network.static_enrichment))
     attn = network.multihead_attn
-    for name, layers in (("query", attn.q_layers), ("key", attn.k_layers), ("value", [attn.v_layer])):
-        scale = attn.d_k**-0.5 if name == "query" else 1.0
-        tensors[f"attend.{name}.weight"] = torch.cat([layer.weight for layer in layers]) * scale
-        tensors[f"attend.{name}.bias"] = torch.cat([layer.bias for layer in layers]) * scale
+    for kind in ("weight", "bias"):
+        query, key = (torch.cat([getattr(one, kind) for one in heads]) for heads in (attn.q_layers, attn.k_layers))
+        tensors[f"attend.query.{kind}"] = query * attn.d_k**-0.5
+        tensors[f"attend.key.{kind}"] = key
+        tensors[f"attend.value.{kind}"] = getattr(attn.v_layer, kind)
     tensors["attend.out"] = attn.w_h.weight
     tensors.update(_gate("attended", network.post_attn_gate_norm.glu, network.post_attn_gate_norm.add_norm))
     tensors.update(_residual("wise", network.pos_wise_ff))
@@ -166,8 +167,8 @@ def _folded_choice(choice: Choice, stack: Stack) -> dict[str, Tensor]:
     for number, names in enumerate(choice.groups):
         slope, constant = _prescaled(network, names, stack)
         mine = torch.stack([of[name] for name in names])
-        tensors[f"{key}.{number}.choose"] = (mine @ slope)[..., 0]
-        level = level + (mine @ constant[..., None])[..., 0].sum(0)
+        tensors[f"{key}.{number}.choose"] = torch.bmm(mine, slope).squeeze(-1)
+        level = level + torch.bmm(mine, constant[..., None]).squeeze(-1).sum(0)
     for name in choice.others:
         tensors[f"{key}.other.{name}"] = of[name].t()
     tensors[f"{key}.choose.level"] = level
@@ -186,22 +187,22 @@ def _stacked(key: str, network: Any, names: Sequence[str], stack: Stack) -> dict
 
     slope, level = _prescaled(network, names, stack)
     first, level = each("fc1", "weight"), level[..., None]
-    first_layer = first @ slope, first @ level + each("fc1", "bias")[..., None]
+    first_layer = torch.bmm(first, slope), torch.bmm(first, level) + each("fc1", "bias")[..., None]
     resample = nets[names[0]].resample_norm
-    skip = _blend(slope.shape[1], resample.output_size, first)
-    lines = [skip @ slope, skip @ level]
+    skip = _blend(slope.shape[1], resample.output_size, first).expand(len(names), -1, -1)
+    lines = [torch.bmm(skip, slope), torch.bmm(skip, level)]
     if resample.trainable_add:
         gain = each("resample_norm", "mask").sigmoid()[..., None] * 2.0
         lines = [line * gain for line in lines]
     norm = each("resample_norm", "norm", "weight"), each("resample_norm", "norm", "bias")
     return {
-        f"{key}.slope": first_layer[0][..., 0],
-        f"{key}.level": first_layer[1][..., 0],
+        f"{key}.slope": first_layer[0].squeeze(-1),
+        f"{key}.level": first_layer[1].squeeze(-1),
         f"{key}.second.weight": each("fc2", "weight").transpose(1, 2),
         f"{key}.second.bias": each("fc2", "bias"),
         f"{key}.gate.weight": each("gate_norm", "glu", "fc", "weight").transpose(1, 2),
         f"{key}.gate.bias": each("gate_norm", "glu", "fc", "bias"),
-        f"{key}.line": torch.stack([lines[0][..., 0], lines[1][..., 0], *norm], dim=1),
+        f"{key}.line": torch.stack([*(line.squeeze(-1) for line in lines), *norm], dim=1),
         f"{key}.scale": each("gate_norm", "add_norm", "norm", "weight"),
         f"{key}.shift": each("gate_norm", "add_norm", "norm", "bias"),
     }
