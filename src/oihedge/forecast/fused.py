@@ -11,6 +11,8 @@ import torch
 from torch.nn import functional
 
 try:
+    import numba
+
     from oihedge.forecast.compiled.attention import attend_backward, attend_forward
     from oihedge.forecast.compiled.dropout import dropout
     from oihedge.forecast.compiled.elu import shift_elu_backward, shift_elu_forward
@@ -19,8 +21,8 @@ try:
     from oihedge.forecast.compiled.norm import glu_norm_backward, glu_norm_forward
     from oihedge.forecast.compiled.selection import TILE, select_backward, select_forward
 
-    COMPILED = True
-except ImportError:  # numba has no build for every machine
+    COMPILED = not numba.config.DISABLE_JIT
+except Exception:  # numba is not there, or what it is made of cannot be loaded: that ends in errors of many kinds
     COMPILED = False
 
 Tensor = torch.Tensor
@@ -155,10 +157,9 @@ def lstm(
     """
     w_in, bias, w_state = weights
     if drop.fits(rows):
-        w_in, bias, w_state = _filled(w_in, 0, 4), _filled(bias, 0, 4), _filled(_filled(w_state, 0, 4), 1)
-        gates = functional.linear(rows.flatten(0, 1), w_in, bias)
+        gates = _filled(functional.linear(rows.flatten(0, 1), w_in, bias), 1, 4)
         begin = (_filled(state, 1) for state in states)
-        out, hidden, cell = applied(_Lstm, gates, starts, steps, *begin, w_state)
+        out, hidden, cell = applied(_Lstm, gates, starts, steps, *begin, _filled(_filled(w_state, 0, 4), 1))
         size = states[0].shape[1]
         return out[..., :size], hidden[:, :size], cell[:, :size]
     windows = rows.flatten(0, 1)[starts[:, None] + torch.arange(steps, device=starts.device)]
@@ -268,7 +269,7 @@ class _GluAddNorm(torch.autograd.Function):
     def forward(
         ctx: Any, gated: Tensor, gate_bias: Tensor, skip: Tensor, starts: Tensor, weight: Tensor, bias: Tensor
     ) -> Tensor:
-        gated, skip = gated.contiguous(), skip.contiguous()
+        gated, gate_bias, skip, weight, bias = (one.contiguous() for one in (gated, gate_bias, skip, weight, bias))
         out = gated.new_empty(*gated.shape[:-1], skip.shape[-1])
         inputs = gated, gate_bias, skip, starts, weight
         glu_norm_forward(*_arrays(*inputs, bias), np.float32(EPS), *_arrays(out), _work(1, out.shape[-1]))

@@ -97,6 +97,7 @@ def _train(
     model.facts = {
         "model": settings.model, **asdict(trained), "warm_start": warm, "train_rows": int(learning.sum()),
         "train_windows": len(dataset), "parameters": sum(p.numel() for p in network.parameters()),
+        "compiled_loops": network.compiled,
     }  # fmt: skip
     return model
 

@@ -31,6 +31,8 @@ class Network(LightningModule, ABC):  # type: ignore[misc]
     total_steps: int = 1
     reads_categories: ClassVar[bool] = False
     """Whether it looks at `known_categories` of the hours ahead."""
+    compiled: bool = False
+    """Whether it computes by compiled loops."""
     workers: int = 1
     seed: int = 0
     bf16: bool = False

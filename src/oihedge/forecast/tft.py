@@ -14,6 +14,7 @@ from pytorch_forecasting.data.encoders import MultiNormalizer, TorchNormalizer
 
 from oihedge.core.errors import ModelError
 from oihedge.forecast.folding import fold, folded_once
+from oihedge.forecast.fused import COMPILED
 from oihedge.forecast.network import Network, quantile_losses
 from oihedge.forecast.parallel import parallel_loss, predict_in_parallel
 from oihedge.forecast.segments import Batch, Cover
@@ -37,7 +38,7 @@ class SharedTft(Network, TemporalFusionTransformer):  # type: ignore[misc]
     """
 
     kind = "tft"
-    compiled: bool = True
+    compiled = COMPILED
 
     @classmethod
     def untrained(cls, dataset: Any, settings: Forecast) -> Self:
@@ -97,7 +98,8 @@ class SharedTft(Network, TemporalFusionTransformer):  # type: ignore[misc]
         """Return, batch by batch, (windows, targets, steps, levels)."""
         with torch_threads(1):
             # In one piece the weights change without a mark on the parameters that are views of it.
-            folded = fold(self) if self.one_piece is not None else folded_once(self)
+            with torch.inference_mode():
+                folded = fold(self) if self.one_piece is not None else folded_once(self)
             return predict_in_parallel(folded, list(cover), self.workers, compiled=self.compiled)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

@@ -57,14 +57,14 @@ class _Best(Callback):  # type: ignore[misc]
         self.told: list[dict[str, float]] = []
         self.loss, self.epoch = float("inf"), -1
         self.state: dict[str, torch.Tensor] = {}
-        self._sum, self._windows = torch.zeros(()), 0
+        self._sum, self._batches = torch.zeros(()), 0
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self._sum, self._windows = torch.zeros((), device=pl_module.device), 0
+        self._sum, self._batches = torch.zeros((), device=pl_module.device), 0
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        windows = batch.segments.offsets.numel()  # Lightning's own log would take a millisecond a step
-        self._sum, self._windows = self._sum + outputs["loss"] * windows, self._windows + windows
+        # A deck's batches are of one size. Lightning's own log would take a millisecond a step.
+        self._sum, self._batches = self._sum + outputs["loss"], self._batches + 1
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -72,7 +72,7 @@ class _Best(Callback):  # type: ignore[misc]
         if loss < self.loss:
             self.loss, self.epoch = loss, trainer.current_epoch
             self.state = {name: value.clone() for name, value in pl_module.state_dict().items()}
-        told = {"train_loss": float(self._sum / self._windows), "val_loss": metrics.get("val_loss")}
+        told = {"train_loss": float(self._sum / self._batches), "val_loss": metrics.get("val_loss")}
         self.told.append({name: value for name, value in told.items() if value is not None})
         self._report(trainer.current_epoch, self.told[-1])
 
@@ -269,7 +269,11 @@ def _fingerprint(network: Network, training: Deck, validation: Cover, settings: 
         for number, batch in enumerate(validation)
         for name, value in (("reals", batch.segments.reals), *((f"target {i}", t) for i, t in enumerate(batch.targets)))
     }
-    texts = [settings.model_dump_json(), json.dumps(deck), f"{len(training)} {network.workers} {network.seed}"]
+    texts = [
+        settings.model_dump_json(),
+        json.dumps(deck),
+        f"{len(training)} {network.workers} {network.seed} {network.compiled}",
+    ]
     return sum_of(texts, {**network.state_dict(), **training.tensors(), **cut, **judged})
 
 

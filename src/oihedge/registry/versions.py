@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,7 @@ def log_version(
     Requirements are pinned to what is installed, so that nothing has to be guessed by importing the model.
     """
     mlflow = import_mlflow()
-    # Without the local part of a version, such as +cpu, which public indexes do not have.
-    pinned = [f"{package}=={installed(package).partition('+')[0]}" for package in SERVED_WITH]
+    pinned = [f"{package}=={found}" for package in SERVED_WITH if (found := _public(package))]
     with silenced(), no_bytecode():
         mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
         # What mlflow.pyfunc.log_model calls, told the run: through the fluent API the run would end here as finished.
@@ -47,6 +47,17 @@ def log_version(
             name, logged.model_uri, run_id=run_id, tags=dict(tags), model_id=logged.model_id
         )
     return model_ref(client.get_model_version(name, registered.version))
+
+
+def _public(package: str) -> str | None:
+    """Return a package's version without its local part, such as +cpu, which public indexes do not have.
+
+    None for one that is not there: compiled loops have a substitute.
+    """
+    try:
+        return installed(package).partition("+")[0]
+    except PackageNotFoundError:
+        return None
 
 
 def ensure_model(client: Any, name: str) -> None:

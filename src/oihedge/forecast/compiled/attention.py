@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from oihedge.forecast.compiled.compiling import compiled, inlined
 from oihedge.forecast.compiled.lanes import WIDTH, keep, larger, largest_of, load, splat, store, total_of
-from oihedge.forecast.compiled.maths import ONE, ZERO, Array, compiled, exp, inlined
+from oihedge.forecast.compiled.maths import ONE, ZERO, Array, exp
 
 _LEAST = np.float32(-np.inf)
 

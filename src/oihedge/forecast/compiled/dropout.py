@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from oihedge.forecast.compiled.compiling import compiled
 from oihedge.forecast.compiled.lanes import WIDTH, dropped
-from oihedge.forecast.compiled.maths import Array, compiled, get, put
+from oihedge.forecast.compiled.maths import Array, get, put
 
 
 @compiled

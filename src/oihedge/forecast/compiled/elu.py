@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from oihedge.forecast.compiled.compiling import compiled, inlined
 from oihedge.forecast.compiled.lanes import WIDTH, splat, where_above_zero
-from oihedge.forecast.compiled.maths import ONE, Array, add_to, compiled, exp, get, inlined, put
+from oihedge.forecast.compiled.maths import ONE, Array, add_to, exp, get, put
 
 
 @inlined

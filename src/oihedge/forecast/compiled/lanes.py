@@ -52,6 +52,8 @@ for _operation, _instruction in (
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
     """Return the address of array[at] as that of a vector."""
+    if kind.dtype != types.float32 or kind.layout != "C":
+        raise TypeError(f"vectors are of contiguous float32, got {kind}")
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [at]), _VECTOR.as_pointer())
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from oihedge.forecast.compiled.compiling import compiled, inlined
 from oihedge.forecast.compiled.lanes import WIDTH, load, splat, store
-from oihedge.forecast.compiled.maths import ONE, ZERO, Array, Rows, compiled, inlined, sigmoid, tanh
+from oihedge.forecast.compiled.maths import ONE, ZERO, Array, Rows, sigmoid, tanh
 
 
 @inlined

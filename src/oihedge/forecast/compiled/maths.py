@@ -1,16 +1,16 @@
-"""What the loops share: how they are compiled, and functions of sixteen numbers at once (`compiled.lanes`).
+"""Functions of sixteen numbers at once (`compiled.lanes`), and rows that do not fill them.
 
-`exp` is a polynomial, because a call into libm would take one number at a time. Infinities and NaN keep their meaning.
+`exp` is a polynomial, because a call into libm would take one number at a time.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from oihedge.forecast.compiled.compiling import inlined
 from oihedge.forecast.compiled.lanes import (
     WIDTH,
     larger,
@@ -34,25 +34,6 @@ _LOW, _HIGH = _F(-87.0), _F(88.0)
 _P0, _P1, _P2, _P3, _P4, _P5 = (
     _F(1.9875691500e-4), _F(1.3981999507e-3), _F(8.3334519073e-3), _F(4.1665795894e-2), _F(1.6666665459e-1), _F(0.5),
 )  # fmt: skip
-_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
-"""Without numba's runtime (_nrt) views are not counted, which would take longer than short loops; nothing can be
-allocated then, and callers bring arrays to work in."""
-
-
-def compiled(function: Any, **more: Any) -> Any:
-    """Compile for one thread, once per machine: numba keeps the code beside Python's own compiled files.
-
-    Where neither that folder nor the user's own can be written to, each process compiles anew.
-    """
-    try:
-        return numba.njit(**_OPTIONS, **more, cache=True)(function)
-    except RuntimeError:
-        return numba.njit(**_OPTIONS, **more)(function)
-
-
-def inlined(function: Any) -> Any:
-    """Compile into whatever calls it."""
-    return compiled(function, inline="always")
 
 
 @inlined

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from oihedge.forecast.compiled.compiling import compiled, inlined
 from oihedge.forecast.compiled.elu import bent, unbent
 from oihedge.forecast.compiled.lanes import WIDTH, dropped, load, splat, store, total_of
-from oihedge.forecast.compiled.maths import ONE, ZERO, Array, add_to, compiled, get, inlined, sigmoid
+from oihedge.forecast.compiled.maths import ONE, ZERO, Array, add_to, get, sigmoid
 from oihedge.forecast.compiled.norm import standardise, unstandardise
 
 TILE = 4
