@@ -166,8 +166,9 @@ def decisions_of(config: Config, rows: pl.DataFrame, forecasts: pl.DataFrame | N
 
 
 def assess(
-    config: Config, *, as_of: datetime, progress: Progress = silent, checkpoints: Path | None = None
-) -> Assessment:
+    config: Config, *, as_of: datetime, progress: Progress = silent, checkpoints: Path | None = None,
+    built: FeatureSet | None = None,
+) -> Assessment:  # fmt: skip
     """Evaluate the recipe on every fold.
 
     Each fold's model is trained from scratch, whatever `forecast.warm_start` says: the champion has seen test windows.
@@ -177,11 +178,12 @@ def assess(
         as_of: the instant to work at.
         progress: told of folds, and of the epochs of each.
         checkpoints: folder where each fold's training is kept, for a run that is killed.
+        built: the features of `config.run.history_days` as of then, where they are at hand.
 
     Raises:
         DataError: for an empty window or too little history.
     """
-    feature_set = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days))
+    feature_set = built or features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days))
     rows = feature_set.past
     first, _ = usable_span(config, rows)
     laid = lay_folds(config, rows)

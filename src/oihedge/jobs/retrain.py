@@ -115,7 +115,7 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Retr
         registry.abandon_others(active.run_id)
         active.environment()
         progress(0, 3, "walk-forward")
-        assessment = assess(config, as_of=as_of, progress=progress, checkpoints=checkpoints)
+        assessment = assess(config, as_of=as_of, progress=progress, checkpoints=checkpoints, built=feature_set)
         active.tags({"features_version": str(assessment.report.features_version)})
         progress(1, 3, "final fit")
         model, epochs = _final_fit(config, assessment, active, checkpoints, _loaded(registry, start), progress)
