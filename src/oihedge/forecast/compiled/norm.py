@@ -18,7 +18,7 @@ from oihedge.forecast.compiled.maths import ONE, ZERO, Array, Rows, add_to, get,
 def standardise(x: Array, size: int, total: Any, eps: Any) -> Any:
     """Take the mean from x, whose sum is `total`, and divide by its spread, in place; return one over the spread."""
     share = ONE / np.float32(size)
-    mean, spread = splat(total_of(total) / np.float32(size)), splat(ZERO)  # exact where all are equal
+    mean, spread = splat(total_of(total) * share), splat(ZERO)
     for j in range(0, size, WIDTH):
         apart = keep(load(x, j) - mean, size - j, ZERO)
         spread = apart * apart + spread
