@@ -23,7 +23,7 @@ USUAL = {MMAP_THRESHOLD: 32 * MIB, TRIM_THRESHOLD: 64 * MIB, TOP_PAD: 128 << 10}
 
 
 def few_arenas() -> None:
-    """Let this process's threads share what glibc allocates from, from now on: a retrain peaks some 170 MB lower."""
+    """Let this process's threads share what glibc allocates from, from now on: a retrain peaks some 140 MB lower."""
     libc = _glibc()
     if libc is not None:
         _set(libc, {ARENA_MAX: 2})
