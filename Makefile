@@ -87,6 +87,10 @@ bench-train: venv ## Training beside stock pytorch-forecasting: samples/s, time 
 bench-others: .venv-others/installed ## Training of darts and neuralforecast; bench-train runs them too once this has installed them
 	@.venv-others/bin/python benchmarks/others.py $(ARGS)
 
+.PHONY: bench-retrain
+bench-retrain: venv ## Peak memory of the whole retrain, one and three years of three assets (some 8 minutes)
+	@$(RUN)/python benchmarks/retrain.py $(ARGS)
+
 .PHONY: bench-predict
 bench-predict: venv ## Forecast latency and windows/s beside stock pytorch-forecasting
 	@$(RUN)/python benchmarks/predict.py $(ARGS)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.long
     ("script", "given", "keys"),
     [
         ("predict.py", ["--times", "2", "--rounds", "1"], {"predict_ratio", "latency_p99_ms", "max_abs_diff"}),
+        ("retrain.py", ["--days", "200"], {"retrain_peak_gb"}),
         ("unwind_limit.py", ["--seeds", "11", "--folds", "2", "--days", "3", "--paths", "8"], {"of_the_truth"}),
     ],
 )

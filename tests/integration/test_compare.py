@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from fakes.tiny_training import AS_OF, home_of, tiny_market
+from polars.testing import assert_frame_equal
 
 from oihedge.cli import main
 from oihedge.config import load
@@ -21,7 +22,7 @@ from oihedge.core.tables import UTC_TIME
 from oihedge.evaluation.scores import align, score
 from oihedge.features.labels import unwind_label
 from oihedge.jobs import compare, evaluate, search
-from oihedge.jobs.evaluate import WithCalendar, lay_folds, train, window_of
+from oihedge.jobs.evaluate import WithCalendar, extend, lay_folds, train, window_of
 from oihedge.jobs.featuring import features
 from oihedge.jobs.opening import open_registry
 
@@ -63,6 +64,23 @@ def test_a_fold_is_scored_as_its_model_alone_would_be(experiment: Path) -> None:
     told = next(line for line in report.folds if line["model"] == "persistence" and line["fold"] == 2)
     assert told["quantile_loss"] == pytest.approx(alone["quantile_loss"])
     assert told["coverage_error"] == pytest.approx(alone["coverage_error"])
+
+
+@pytest.mark.parametrize("kind", ["tft", "linear", "climatology"])
+def test_a_forecast_reads_its_encoders_hours_and_says_what_it_would_of_all_history(experiment: Path, kind: str) -> None:
+    config = load(experiment=str(experiment), home=home_of(experiment, f"read {kind}"))
+    rows = features(config, as_of=AS_OF, start=AS_OF - timedelta(days=config.run.history_days)).past
+    fold = lay_folds(config, rows)[1]
+    model = train(config, rows, window_of(fold), model=kind)
+    served, seen = WithCalendar(model, config), rows.filter(pl.col("ts") < fold.test_end)
+    at = seen.filter(pl.col("ts") >= fold.test_start)["ts"].unique().sort().to_list()
+    read = served.read(seen, at)
+    assert read.height < seen.height
+    assert read["ts"].min() == at[0] - (model.shape[0] - 1) * HOUR
+    whole = model.predict(extend(seen, config), at)
+    assert_frame_equal(served.predict(seen, at), whole, rel_tol=1e-9, abs_tol=1e-12)
+    assert at[0] in whole["ts"]
+    assert at[0] not in served.predict(read.filter(pl.col("ts") > read["ts"].min()), at)["ts"]
 
 
 def test_further_targets_are_compared_with_climatology_and_leave_its_paths_as_they_were(experiment: Path) -> None:

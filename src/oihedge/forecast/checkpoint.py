@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from oihedge.core.errors import ModelError
+from oihedge.core.errors import ModelError, OihedgeError
 
 _FACTS, _SUM, _FINGERPRINT = "facts", "sha256", "fingerprint"
 
@@ -33,17 +33,25 @@ class State:
 
 
 def write_checkpoint(path: Path, state: State, fingerprint: str) -> None:
-    """Put `state` at `path` in one step: whoever is killed meanwhile leaves the one before, whole."""
+    """Put `state` at `path` in one step: whoever is killed meanwhile leaves the one before, whole.
+
+    Raises:
+        OihedgeError: if it cannot be written there, for want of space or rights.
+    """
     facts = json.dumps(state.facts)
     tensors = {name: value.detach().clone().contiguous() for name, value in state.tensors.items()}  # views may share
     told = {_FACTS: facts, _FINGERPRINT: fingerprint, _SUM: sum_of([facts], tensors)}
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(save(tensors, told))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with fresh.open("wb") as file:
+            file.write(save(tensors, told))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError as error:
+        why = {"got": str(error.strerror), "do": "make room there, or take away what stands in its place"}
+        raise OihedgeError(f"checkpoint {path} cannot be written", **why) from error
 
 
 def read_checkpoint(path: Path, fingerprint: str) -> State | None:

@@ -45,7 +45,7 @@ def known_kind(kind: str) -> str:
         ValueError: naming those that there are.
     """
     if kind not in (*LEARNED, *CLOSED_FORM):
-        raise ValueError(f"expected {', '.join(LEARNED)}, {' or '.join(CLOSED_FORM)}, got {kind!r}")
+        raise ValueError(f"expected {', '.join(LEARNED)}, {' or '.join(CLOSED_FORM)}")
     return kind
 
 

@@ -19,6 +19,7 @@ from oihedge.forecast.blocks import Blocks
 from oihedge.forecast.calibration import Calibration, EventScore, fit_calibration, fit_event_score
 from oihedge.forecast.kinds import network_class
 from oihedge.forecast.learned import LearnedModel
+from oihedge.forecast.memory import kept_memory
 from oihedge.forecast.panel import Floats, Ints, Mask, Roles
 from oihedge.forecast.reaction import fit_reaction
 from oihedge.forecast.recalibration import fit_recalibration, recalibrated
@@ -60,7 +61,8 @@ def fit_learned(
     with torch.random.fork_rng(devices=[]), torch_threads(settings.threads), _enough_memory(blocks, settings):
         torch.manual_seed(settings.seed)
         untold = _train(blocks, roles, scalers, score, settings, report, checkpoint, start_from)
-    model, calibrated = _calibrate(untold, blocks, rows, label, settings)
+    with kept_memory():
+        model, calibrated = _calibrate(untold, blocks, rows, label, settings)
     model.facts = {**untold.facts, **calibrated, "fit_seconds": time.perf_counter() - began}
     return model
 
@@ -70,14 +72,10 @@ def _train(
     checkpoint: Path | None, start_from: FittedModel | None,
 ) -> LearnedModel:  # fmt: skip
     """Return the trained model, not yet calibrated."""
-    panel, shape = blocks.panel, blocks.shape
-    inputs, targets = scalers.inputs(panel), scalers.scaled_targets(panel)
-    learning = blocks.learning & blocks.complete
-    kind = network_class(settings.model)
-    categories = kind.categories_of(panel, roles.known)
-    dataset = window_dataset(panel, roles.known, inputs, targets, learning, shape, categories)
-    network = kind.untrained(dataset, settings)
-    network.start_at(np.quantile(targets[learning], settings.quantiles, axis=0).T)
+    panel, shape, learning = blocks.panel, blocks.shape, blocks.learning & blocks.complete
+    dataset, held_back = _laid_out(blocks, roles, scalers, settings)
+    network = network_class(settings.model).untrained(dataset, settings)
+    network.start_at(np.quantile(scalers.scaled_targets(panel)[learning], settings.quantiles, axis=0).T)
     network.seed = settings.seed
     independent = Copula(np.eye(len(PATH_TARGETS) * settings.horizon_h))
     model = LearnedModel(
@@ -87,7 +85,6 @@ def _train(
         recalibration=np.ones((len(settings.targets), len(settings.quantiles))),
     )  # fmt: skip
     warm = warm_start(model, start_from)
-    held_back = Rows.of_panel(panel, inputs, shape, targets, categories.codes)
     validation = evenly(first_rows(blocks.validation_instants(), shape[0]), settings.validation_windows)
     deck = training_batches(
         dataset, batch_size=settings.batch_size, windows=settings.segment_windows, stride=settings.segment_stride_h,
@@ -100,6 +97,16 @@ def _train(
         "compiled_loops": network.compiled,
     }  # fmt: skip
     return model
+
+
+def _laid_out(blocks: Blocks, roles: Roles, scalers: Scalers, settings: Forecast) -> tuple[Any, Rows]:
+    """Return the windows to learn from, and the tensors that the held-back ones are cut from."""
+    panel, shape = blocks.panel, blocks.shape
+    inputs, targets = scalers.inputs(panel), scalers.scaled_targets(panel)
+    categories = network_class(settings.model).categories_of(panel, roles.known)
+    learning = blocks.learning & blocks.complete
+    dataset = window_dataset(panel, roles.known, inputs, targets, learning, shape, categories)
+    return dataset, Rows.of_panel(panel, inputs, shape, targets, categories.codes)
 
 
 def _event_score(blocks: Blocks, scalers: Scalers, label: Mask, settings: Forecast) -> EventScore:

@@ -1,9 +1,11 @@
-"""Memory that one training step frees and the next one needs again.
+"""Memory that one training step or forecast frees and the next one needs again.
 
 glibc hands freed memory back to the system, and each step then gets it anew page by page, zeroed: thousands of page
-faults. While a network trains it is kept. Nor does Python's collector, which each step's graph wakes, walk every time
-through the million objects that were there before. Before that, the threads of a retrain's many libraries are told to
-allocate from few places: each such place keeps for itself what was freed in it.
+faults. While a network trains or forecasts years it is kept. Nor does Python's collector, which each step's graph
+wakes, walk every time through the million objects that were there before.
+
+Between such stretches a job that trains keeps as little as it can: in what it would keep, the next stretch finds no
+whole place, and takes more.
 """
 
 from __future__ import annotations
@@ -20,13 +22,19 @@ MIB = 1 << 20
 KEPT = {MMAP_THRESHOLD: 32 * MIB, TRIM_THRESHOLD: 1024 * MIB, TOP_PAD: 64 * MIB}
 USUAL = {MMAP_THRESHOLD: 32 * MIB, TRIM_THRESHOLD: 64 * MIB, TOP_PAD: 128 << 10}
 """What glibc's own thresholds rise to once blocks of such sizes have been freed."""
+LEAN = {MMAP_THRESHOLD: MIB, TRIM_THRESHOLD: 4 * MIB, TOP_PAD: 128 << 10, ARENA_MAX: 2}
+"""Arrays apart from small objects, and few places that threads allocate from: each keeps what was freed in it."""
+
+_otherwise = dict(USUAL)
+"""What holds outside `kept_memory`. As the thresholds themselves it is of the whole process."""
 
 
-def few_arenas() -> None:
-    """Let this process's threads share what glibc allocates from, from now on: a retrain peaks some 140 MB lower."""
+def lean_memory() -> None:
+    """Let this process, from now on, give back what it frees outside `kept_memory`: for a job that trains and ends."""
     libc = _glibc()
     if libc is not None:
-        _set(libc, {ARENA_MAX: 2})
+        _otherwise.update(LEAN)
+        _set(libc, LEAN)
 
 
 @contextmanager
@@ -34,6 +42,7 @@ def kept_memory() -> Iterator[None]:
     """Let this process keep what it frees, up to a gigabyte on glibc, and leave its older objects uncollected."""
     libc = _glibc()
     if libc is not None:
+        libc.malloc_trim(0)
         _set(libc, KEPT)
     gc.freeze()
     try:
@@ -41,7 +50,7 @@ def kept_memory() -> Iterator[None]:
     finally:
         gc.unfreeze()
         if libc is not None:
-            _set(libc, USUAL)
+            _set(libc, _otherwise)
             libc.malloc_trim(0)
 
 

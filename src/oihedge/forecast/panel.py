@@ -106,7 +106,7 @@ def build_panel(features: pl.DataFrame, columns: Sequence[str], assets: Sequence
         DataError: if a row is of an unknown asset, stands off the hour, or is there twice.
     """
     _check_columns(features, columns)
-    keyed = _keyed(features)
+    keyed = _keyed(features.select("asset", "ts", *columns))
     found = sorted(keyed["asset"].unique())
     known = tuple(found) if assets is None else tuple(assets)
     strange = [name for name in found if name not in known]
@@ -172,7 +172,8 @@ def refuse_bad_numbers(features: pl.DataFrame, columns: Sequence[str]) -> None:
     Raises:
         DataError: naming asset, column and the first bad instant.
     """
-    for (asset,), rows in features.sort("asset", "ts").group_by("asset", maintain_order=True):
+    read = features.select("asset", "ts", *columns).sort("asset", "ts")
+    for (asset,), rows in read.group_by("asset", maintain_order=True):
         empty = [name for name in columns if rows[name].null_count() == rows.height]
         if empty:
             raise DataError(f"feature column {empty[0]!r} of {asset} has no value at all", do="check its inputs")

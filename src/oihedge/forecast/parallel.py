@@ -15,7 +15,8 @@ import torch
 
 from oihedge.forecast.folding import Folded
 from oihedge.forecast.fused import Dropper, applied
-from oihedge.forecast.segments import Batch
+from oihedge.forecast.panel import Ints
+from oihedge.forecast.segments import Batch, Cover
 from oihedge.forecast.shared import contexts, forward_shared
 from oihedge.forecast.threads import torch_threads
 
@@ -72,17 +73,17 @@ def parallel_loss(
     return loss
 
 
-def predict_in_parallel(folded: Folded, batches: Sequence[Batch], workers: int, *, compiled: bool) -> list[Tensor]:
-    """Return, batch by batch, what the network says: (windows, targets, horizon, outputs)."""
+def predict_in_parallel(folded: Folded, cover: Cover, workers: int, *, compiled: bool) -> list[Tensor]:
+    """Return, part by part of the cover, what the network says: (windows, targets, horizon, outputs)."""
     drop = Dropper(compiled=compiled)
 
-    def one(part: Batch) -> Tensor:
+    def one(span: tuple[Ints, Ints]) -> Tensor:
+        part = cover.rows.batch(*span)
         with torch.inference_mode():
             return torch.stack(_said(folded, contexts(folded, part.segments, drop), part, drop), dim=1)
 
-    few = sum(batch.segments.offsets.numel() for batch in batches) < WORTH_SPLITTING
-    parts = 1 if few else workers
-    cut = [batch.part(*span) for batch in batches for span in _bounds(len(batch.segments.offsets), parts)]
+    parts = 1 if len(cover.order) < WORTH_SPLITTING else workers
+    cut = [(first[a:b], offsets[a:b]) for first, offsets in cover.spans for a, b in _bounds(len(first), parts)]
     return spread(one, cut, parts)
 
 

@@ -20,8 +20,8 @@ from oihedge.forecast.threads import torch_threads
 Tensor = torch.Tensor
 MOST_WINDOWS = 64
 """Windows of one segment in prediction: more share more rows, and need more memory."""
-BATCH_WINDOWS = 512
-"""Windows predicted at once."""
+BATCH_WINDOWS = 128
+"""Windows predicted at once: more are no faster, and need more memory."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +166,15 @@ class Deck:
 
 
 class Cover:
-    """Given windows in segments, always the same; `order` tells the place of each window in what comes out."""
+    """Given windows in segments, always the same.
+
+    `spans` are the batches as what `Rows.batch` takes, put together only when they are read; `order` tells the place of
+    each window in what comes out.
+    """
 
     def __init__(self, rows: Rows, first: Ints) -> None:
         self.rows = rows
-        self._batches: list[tuple[Ints, Ints]] = []
+        self.spans: list[tuple[Ints, Ints]] = []
         places: list[Ints] = []
         groups = sorted(_groups(rows, np.sort(first)), key=lambda one: (len(one), one[-1] - one[0]))
         at = 0
@@ -179,17 +183,17 @@ class Cover:
             hand = [one for one in groups[at : at + max(BATCH_WINDOWS // width, 1)] if len(one) == width]
             at += len(hand)
             starts = np.stack(hand)
-            self._batches.append((starts[:, 0], starts - starts[:, :1]))
+            self.spans.append((starts[:, 0], starts - starts[:, :1]))
             places.append(starts.reshape(-1))
         came = np.concatenate(places) if places else np.zeros(0, np.int64)
         by_row = np.argsort(came, kind="stable")
         self.order = by_row[np.searchsorted(came[by_row], first)]
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self.spans)
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self.rows.batch(begin, offsets) for begin, offsets in self._batches)
+        return (self.rows.batch(begin, offsets) for begin, offsets in self.spans)
 
 
 def evenly(first: Ints, count: int) -> Ints:

@@ -100,7 +100,7 @@ class SharedTft(Network, TemporalFusionTransformer):  # type: ignore[misc]
             # In one piece the weights change without a mark on the parameters that are views of it.
             with torch.inference_mode():
                 folded = fold(self) if self.one_piece is not None else folded_once(self)
-            return predict_in_parallel(folded, list(cover), self.workers, compiled=self.compiled)
+            return predict_in_parallel(folded, cover, self.workers, compiled=self.compiled)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Do all of a step on one thread but what `parallel_loss` spreads: its operations are too small to be split."""

@@ -32,6 +32,7 @@ from oihedge.evaluation.scores import (
 from oihedge.features.labels import unwind_label
 from oihedge.forecast.fit import Fitted, quiet
 from oihedge.forecast.kinds import CLOSED_FORM, LEARNED
+from oihedge.forecast.memory import lean_memory
 from oihedge.forecast.scenarios import JointPaths
 from oihedge.jobs.epochs import told
 from oihedge.jobs.evaluate import AtTheTime, extend, in_time, known_by, lay_folds, train, warnings_of, window_of
@@ -83,6 +84,7 @@ def run(config: Config, *, as_of: datetime, kinds: Sequence[str] = (), progress:
         ConfigError: for an unknown kind.
         DataError: for an empty window or too little history.
     """
+    lean_memory()
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
         raise ConfigError(f"unknown model {unknown[0]!r}", expected=", ".join(KINDS), got=", ".join(kinds))
@@ -129,7 +131,8 @@ def _paths(
     draw: Callable[..., JointPaths] | None = getattr(model.model, "paths", None)
     if draw is None:
         return {}
-    told = draw(extend(seen, config), instants[::PATHS_EVERY_H])
+    at = instants[::PATHS_EVERY_H]
+    told = draw(extend(model.read(seen, at), config), at)
     came = outcomes(rows, told.asset, told.at, config.forecast.horizon_h)
     known = set(in_time(config, seen, model.shape[0]).select("asset", "ts").iter_rows())
     came[[drawn not in known for drawn in zip(told.asset, told.at, strict=True)]] = np.nan

@@ -22,6 +22,7 @@ from oihedge.features.build import columns
 from oihedge.features.calendar import with_calendar
 from oihedge.features.labels import unwind_label
 from oihedge.forecast.fit import Fitted, fit, quiet
+from oihedge.forecast.memory import kept_memory, lean_memory
 from oihedge.forecast.panel import input_columns
 from oihedge.forecast.spread import at_edge
 from oihedge.hedge.policy import decide
@@ -83,7 +84,11 @@ class WithCalendar:
 
     def predict(self, rows: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
         """Forecast as `FittedModel.predict` does, from rows that may end at the last instant asked for."""
-        return self.model.predict(extend(rows, self.config), at)
+        return self.model.predict(extend(self.read(rows, at), self.config), at)
+
+    def read(self, rows: pl.DataFrame, at: Sequence[datetime] | None) -> pl.DataFrame:
+        """Return the rows that forecasts at `at` read: of years of history, none is laid out for one week's."""
+        return rows if not at else rows.filter(pl.col("ts") > min(at) - self.shape[0] * HOUR)
 
     def save(self, folder: Path) -> None:
         """Save the model itself."""
@@ -96,7 +101,10 @@ class AtTheTime(WithCalendar):
 
     def predict(self, rows: pl.DataFrame, at: Sequence[datetime] | None = None) -> pl.DataFrame:
         """Forecast, and leave out what reads rows that came too late, however far back in its window."""
-        return super().predict(rows, at).join(in_time(self.config, rows, self.shape[0]), on=["asset", "ts"], how="semi")
+        known = in_time(self.config, self.read(rows, at), self.shape[0])
+        with kept_memory():
+            told = super().predict(rows, at)
+        return told.join(known, on=["asset", "ts"], how="semi")
 
 
 def extend(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
@@ -123,10 +131,8 @@ def train(
     `checkpoint` and `start_from` are those of `forecast.fit.fit`.
     """
     settings = config.forecast if model is None else config.forecast.model_copy(update={"model": model})
-    until = rows.filter(pl.col("ts") <= window["calibration_end"])
-    return fit(
-        until, columns(config.features), settings, report=report, checkpoint=checkpoint, start_from=start_from, **window
-    )
+    roles = columns(config.features)
+    return fit(rows, roles, settings, report=report, checkpoint=checkpoint, start_from=start_from, **window)
 
 
 def lay_folds(config: Config, rows: pl.DataFrame) -> list[Fold]:
@@ -244,6 +250,7 @@ def usable_span(config: Config, rows: pl.DataFrame) -> tuple[datetime, datetime]
 
 def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> EvaluateReport:
     """Evaluate and return the tables; nothing is registered."""
+    lean_memory()
     return assess(config, as_of=as_of, progress=progress).report
 
 

@@ -32,7 +32,7 @@ from oihedge.forecast.fit import Fitted
 from oihedge.forecast.frames import at_horizon
 from oihedge.forecast.interpret import Interpretation, interpret
 from oihedge.forecast.load import load
-from oihedge.forecast.memory import few_arenas
+from oihedge.forecast.memory import lean_memory
 from oihedge.forecast.panel import input_columns
 from oihedge.forecast.scenarios import JointPaths
 from oihedge.jobs.comparison import against_champion
@@ -91,7 +91,7 @@ def run(config: Config, *, as_of: datetime, progress: Progress = silent) -> Retr
         ModelError: if the registered model does not reproduce the trainer's output; it then gets no alias.
         OihedgeError: if memory does not suffice.
     """
-    few_arenas()
+    lean_memory()
     registry = open_registry(config)
     feature_set = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days))
     start = registry.champion_before(as_of) if config.forecast.warm_start else None

@@ -18,6 +18,7 @@ from oihedge.core.errors import ConfigError, DataError, ModelError
 from oihedge.core.hashing import code_version, digest
 from oihedge.core.protocols import Progress, silent
 from oihedge.evaluation.folds import Fold
+from oihedge.forecast.memory import lean_memory
 from oihedge.jobs.epochs import told
 from oihedge.jobs.evaluate import known_by, lay_folds, train, window_of
 from oihedge.jobs.featuring import FeatureSet, features
@@ -70,6 +71,7 @@ def run(
         DataError: for an empty window or too little history.
         ConfigError: for a space that forecast's settings do not allow, or a model that has nothing to train.
     """
+    lean_memory()
     wanted, limit = trials or config.search.trials, timeout_s or config.search.timeout_s
     began = time.monotonic()
     feature_set = features(config, as_of=as_of, start=as_of - timedelta(days=config.run.history_days))

@@ -3,6 +3,8 @@
 import gc
 import platform
 import resource
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -30,6 +32,38 @@ def test_freed_memory_is_kept_meanwhile_and_given_back_afterwards():
     usual, kept, again = (counted(how) for how in (nullcontext(), kept_memory(), nullcontext()))
     assert kept < usual / 20
     assert kept < again / 20
+
+
+PROCESS = """
+import resource, sys
+import numpy as np
+from oihedge.forecast.memory import kept_memory, lean_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        block = np.ones(1 << 18)  # 2 MB, which glibc usually keeps
+        del block
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if sys.argv[1] == "lean":
+    lean_memory()
+with kept_memory():
+    faults()
+    kept = faults()
+faults()
+print(kept, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc here")
+def test_a_lean_process_gives_back_what_it_frees_but_while_it_trains():
+    def counted(kind: str) -> list[int]:
+        command = [sys.executable, "-c", PROCESS, kind]
+        return list(map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()))
+
+    (kept, lean), (kept_too, usual) = counted("lean"), counted("usual")
+    assert max(kept, kept_too, usual) < lean / 20
 
 
 def test_an_error_inside_stays_what_it_is():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from oihedge.core.errors import ModelError
+from oihedge.core.errors import ModelError, OihedgeError
 from oihedge.forecast.blocks import cut_blocks
 from oihedge.forecast.fit import fit
 from oihedge.forecast.network import Network
@@ -90,6 +90,13 @@ def test_a_training_killed_in_an_epoch_ends_with_the_weights_and_reports_of_an_u
     assert (resumed.epochs, resumed.steps, resumed.best_epoch, resumed.best_loss, resumed.stopped_by) == (
         trained.epochs, trained.steps, trained.best_epoch, trained.best_loss, trained.stopped_by
     )  # fmt: skip
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_training_in_one_line(runs):
+    stopped = runs()
+    stopped.checkpoint.mkdir(parents=True)
+    with pytest.raises(OihedgeError, match=r"checkpoint .*c\.safetensors cannot be written; got Is a directory"):
+        stopped()
 
 
 def test_the_train_loss_of_an_epoch_is_the_mean_of_its_batches(runs, monkeypatch):
