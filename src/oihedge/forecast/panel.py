@@ -105,9 +105,9 @@ def build_panel(features: pl.DataFrame, columns: Sequence[str], assets: Sequence
         SchemaError: if a column is missing or not numeric, or `ts` carries no zone.
         DataError: if a row is of an unknown asset, stands off the hour, or is there twice.
     """
-    _check_columns(features, columns)
-    keyed = _keyed(features.select("asset", "ts", *columns))
-    found = sorted(keyed["asset"].unique())
+    keyed = _keyed(features, columns)
+    runs = keyed["asset"].rle().struct.unnest()
+    found, ends = runs["value"].to_list(), runs["len"].cum_sum().to_list()
     known = tuple(found) if assets is None else tuple(assets)
     strange = [name for name in found if name not in known]
     if strange:
@@ -116,7 +116,9 @@ def build_panel(features: pl.DataFrame, columns: Sequence[str], assets: Sequence
             expected=f"one of {', '.join(known)}",
             do="retrain with it or leave its rows out",
         )
-    parts = [_lay_out(keyed.filter(pl.col("asset") == name), columns) for name in known]
+    hours, values = keyed["hour_"].to_numpy(), keyed.select(columns).to_numpy()
+    of = {name: slice(start, end) for name, start, end in zip(found, [0, *ends], ends, strict=False)}
+    parts = [_lay_out(hours[own], values[own]) for own in (of.get(name, slice(0)) for name in known)]
     return Panel(
         assets=known,
         columns=tuple(columns),
@@ -126,40 +128,43 @@ def build_panel(features: pl.DataFrame, columns: Sequence[str], assets: Sequence
     )
 
 
-def _check_columns(features: pl.DataFrame, columns: Sequence[str]) -> None:
-    missing = [name for name in ("asset", "ts", *columns) if name not in features.columns]
+def _keyed(features: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Return asset, ts, hour_ and the columns as numbers, in the order of asset and hour."""
+    schema = features.schema
+    _check_columns(schema, columns)
+    since = pl.col("ts").dt.convert_time_zone("UTC").dt.epoch("us")
+    numbers = (pl.col(name).cast(pl.Float64) for name in columns)
+    hours = {"hour_": since // _HOUR_US, "off_": since % _HOUR_US != 0}
+    keyed = features.select("asset", "ts", *numbers, **hours).sort("asset", "hour_")
+    asset, hour = keyed["asset"], keyed["hour_"]
+    again = (asset == asset.shift()) & (hour == hour.shift())
+    for wrong, what in ((keyed["off_"], "is not on the hour"), (again, "is there more than once")):
+        if wrong.any():
+            row = keyed.row(wrong.arg_true()[0], named=True)
+            raise DataError(f"feature row of {row['asset']} at {row['ts']} {what}")
+    return keyed
+
+
+def _check_columns(schema: pl.Schema, columns: Sequence[str]) -> None:
+    missing = [name for name in ("asset", "ts", *columns) if name not in schema]
     if missing:
         raise SchemaError(
             f"feature rows lack column {missing[0]!r}",
             expected=", ".join(("asset", "ts", *columns)),
-            got=", ".join(features.columns),
+            got=", ".join(schema),
         )
     for name in columns:
-        if not (features.schema[name].is_numeric() or features.schema[name] in (pl.Boolean, pl.Null)):
-            raise SchemaError(f"feature column {name!r} is not numeric", got=str(features.schema[name]))
-
-
-def _keyed(features: pl.DataFrame) -> pl.DataFrame:
-    kind = features.schema["ts"]
+        if not (schema[name].is_numeric() or schema[name] in (pl.Boolean, pl.Null)):
+            raise SchemaError(f"feature column {name!r} is not numeric", got=str(schema[name]))
+    kind = schema["ts"]
     if not (isinstance(kind, pl.Datetime) and kind.time_zone is not None):
         raise SchemaError("feature column 'ts' has no time zone", expected="UTC time stamps", got=str(kind))
-    since = pl.col("ts").dt.convert_time_zone("UTC").dt.epoch("us")
-    keyed = features.with_columns(hour_=since // _HOUR_US, off_=since % _HOUR_US != 0).sort("asset", "hour_")
-    wrong = keyed.filter(pl.col("off_"))
-    if wrong.height:
-        raise DataError(f"feature row of {wrong['asset'][0]} at {wrong['ts'][0]} is not on the hour")
-    twice = keyed.filter(pl.struct("asset", "hour_").is_duplicated())
-    if twice.height:
-        raise DataError(f"feature row of {twice['asset'][0]} at {twice['ts'][0]} is there more than once")
-    return keyed
 
 
-def _lay_out(rows: pl.DataFrame, columns: Sequence[str]) -> tuple[Floats, Ints]:
-    hours = rows["hour_"].to_numpy().astype(np.int64)
+def _lay_out(hours: Ints, values: Floats) -> tuple[Floats, Ints]:
     if not len(hours):
-        return np.zeros((0, len(columns))), hours
-    grid = np.full((int(hours[-1] - hours[0]) + 1, len(columns)), np.nan)
-    values = rows.select(pl.col(name).cast(pl.Float64) for name in columns).to_numpy()
+        return np.zeros((0, values.shape[1])), np.zeros(0, np.int64)
+    grid = np.full((int(hours[-1] - hours[0]) + 1, values.shape[1]), np.nan)
     grid[hours - hours[0]] = np.where(np.isfinite(values), values, np.nan)
     return grid, np.arange(hours[0], hours[-1] + 1, dtype=np.int64)
 
