@@ -21,6 +21,7 @@ from synthetic import BATCH, ENCODER, HIDDEN
 AS_OF, WARM_UP_D, UNSEEN_D = date(2025, 7, 1), 180, 135
 """The demo's instant; what features look back on before the history; calibration and the folds' test windows."""
 SIZES = {name: HIDDEN[name] for name in ("hidden_size", "hidden_continuous_size")}
+SIZES["attention_heads"] = HIDDEN["attention_head_size"]
 SHORT = {"encoder_h": ENCODER, "batch_size": BATCH, "max_epochs": 1, "max_steps_per_epoch": 20}
 NETWORKS = {
     "the demo's": ["forecast.seed=1"],  # not the demo's own run, which would be told again
@@ -30,6 +31,8 @@ NETWORKS = {
 
 def peak_gb(home: Path, *given: str) -> float:
     """Run the command on a home, and return the most that it was resident with.
+
+    The kernel counts from this process's own peak: nothing large may be imported here.
 
     Raises:
         SystemExit: with what it said, where it failed.

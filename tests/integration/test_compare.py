@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 from oihedge.cli import main
 from oihedge.config import load
 from oihedge.core.clock import HOUR
-from oihedge.core.errors import ConfigError, DataError
+from oihedge.core.errors import ConfigError, DataError, SchemaError
 from oihedge.core.tables import UTC_TIME
 from oihedge.evaluation.scores import align, score
 from oihedge.features.labels import unwind_label
@@ -78,7 +78,14 @@ def test_a_forecast_reads_its_encoders_hours_and_says_what_it_would_of_all_histo
     assert read.height < seen.height
     assert read["ts"].min() == at[0] - (model.shape[0] - 1) * HOUR
     whole = model.predict(extend(seen, config), at)
-    assert_frame_equal(served.predict(seen, at), whole, rel_tol=1e-9, abs_tol=1e-12)
+    for asked in (at, at[::-1]):
+        assert_frame_equal(served.predict(seen, asked), whole, rel_tol=1e-9, abs_tol=1e-12)
+    later = at[-1] + timedelta(days=365)
+    with pytest.raises(DataError, match=f"got rows from {seen['ts'].min():%Y-%m-%d}"):
+        served.predict(seen, [later])
+    naive = seen.with_columns(pl.col("ts").dt.replace_time_zone(None))
+    with pytest.raises(SchemaError, match="no time zone"):
+        model.predict(served.read(naive, at), at)
     assert at[0] in whole["ts"]
     assert at[0] not in served.predict(read.filter(pl.col("ts") > read["ts"].min()), at)["ts"]
 

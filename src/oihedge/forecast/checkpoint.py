@@ -7,6 +7,7 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,12 @@ def write_checkpoint(path: Path, state: State, fingerprint: str) -> None:
             os.fsync(file.fileno())
         os.replace(fresh, path)
     except OSError as error:
-        why = {"got": str(error.strerror), "do": "make room there, or take away what stands in its place"}
-        raise OihedgeError(f"checkpoint {path} cannot be written", **why) from error
+        with suppress(OSError):
+            fresh.unlink()  # where space ran out, what comes after needs it
+        why = {"got": str(error.strerror), "do": "make room there, or see that it can be written"}
+        raise OihedgeError(
+            f"checkpoint {error.filename2 or error.filename or path} cannot be written", **why
+        ) from error
 
 
 def read_checkpoint(path: Path, fingerprint: str) -> State | None:

@@ -39,7 +39,10 @@ def lean_memory() -> None:
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Let this process keep what it frees, up to a gigabyte on glibc, and leave its older objects uncollected."""
+    """Let this process keep what it frees, up to a gigabyte on glibc, and leave its older objects uncollected.
+
+    One at a time: of two, the first to end ends it for both.
+    """
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

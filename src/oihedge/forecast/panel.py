@@ -108,7 +108,7 @@ def build_panel(features: pl.DataFrame, columns: Sequence[str], assets: Sequence
     keyed = _keyed(features, columns)
     runs = keyed["asset"].rle().struct.unnest()
     found, ends = runs["value"].to_list(), runs["len"].cum_sum().to_list()
-    known = tuple(found) if assets is None else tuple(assets)
+    known = tuple(sorted(found)) if assets is None else tuple(assets)
     strange = [name for name in found if name not in known]
     if strange:
         raise DataError(
@@ -130,8 +130,11 @@ def build_panel(features: pl.DataFrame, columns: Sequence[str], assets: Sequence
 
 def _keyed(features: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Return asset, ts, hour_ and the columns as numbers, in the order of asset and hour."""
-    schema = features.schema
-    _check_columns(schema, columns)
+    _check_columns(features.schema, columns)
+    for name, other in (("asset", "ts"), ("ts", "asset")):
+        if features[name].null_count():
+            row = features.filter(pl.col(name).is_null()).row(0, named=True)
+            raise DataError(f"a feature row has no {name}", got=f"one whose {other} is {row[other]}")
     since = pl.col("ts").dt.convert_time_zone("UTC").dt.epoch("us")
     numbers = (pl.col(name).cast(pl.Float64) for name in columns)
     hours = {"hour_": since // _HOUR_US, "off_": since % _HOUR_US != 0}

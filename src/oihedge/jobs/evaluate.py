@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from oihedge.config import Config
 from oihedge.core.clock import HOUR, iso
 from oihedge.core.errors import DataError
 from oihedge.core.protocols import EpochReporter, FittedModel, Progress, silent
+from oihedge.core.tables import UTC_TIME
 from oihedge.evaluation.folds import Fold, folds
 from oihedge.evaluation.metrics import plain
 from oihedge.evaluation.verdict import verdict
@@ -87,8 +88,14 @@ class WithCalendar:
         return self.model.predict(extend(self.read(rows, at), self.config), at)
 
     def read(self, rows: pl.DataFrame, at: Sequence[datetime] | None) -> pl.DataFrame:
-        """Return the rows that forecasts at `at` read: of years of history, none is laid out for one week's."""
-        return rows if not at else rows.filter(pl.col("ts") > min(at) - self.shape[0] * HOUR)
+        """Return the rows that forecasts at `at` read: of years of history, none is laid out for one week's.
+
+        What is wrong with older rows, no forecast asks. All rows where none is recent: the model then says what it has.
+        """
+        if at is None or not len(at) or rows.schema["ts"] != UTC_TIME:
+            return rows
+        recent = rows.filter(pl.col("ts") > min(at).astimezone(UTC) - self.shape[0] * HOUR)
+        return rows if recent.is_empty() else recent
 
     def save(self, folder: Path) -> None:
         """Save the model itself."""

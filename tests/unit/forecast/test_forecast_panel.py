@@ -58,11 +58,27 @@ def test_runs_equal_a_plain_count(cells):
         (lambda f: f.with_columns(volatility=pl.lit("high")), SchemaError, "'volatility' is not numeric"),
         (lambda f: f.with_columns(pl.col("ts") + timedelta(minutes=5)), DataError, "not on the hour"),
         (lambda f: pl.concat([f, f.head(1)]), DataError, "more than once"),
+        (
+            lambda f: f.with_columns(pl.when(pl.col("ts") > pl.col("ts").min()).then("asset").alias("asset")),
+            DataError,
+            "has no asset; got one whose ts is 2025-01-01",
+        ),
+        (
+            lambda f: f.with_columns(pl.when(pl.col("ts") > pl.col("ts").min()).then("ts").alias("ts")),
+            DataError,
+            "has no ts; got one whose asset is BTC",
+        ),
     ],
 )
 def test_rows_that_make_no_panel_are_refused_by_name(features, spoil, error, words):
     with pytest.raises(error, match=words):
         build_panel(spoil(features), COLUMNS)
+
+
+def test_assets_are_in_alphabetical_order_whatever_their_type(features):
+    other = features.with_columns(pl.col("asset").cast(pl.Enum(["ETH", "BTC"])))
+    assert build_panel(other, COLUMNS).assets == ("BTC", "ETH")
+    assert np.array_equal(build_panel(other, COLUMNS).values, build_panel(features, COLUMNS).values)
 
 
 def test_an_unknown_asset_is_named(features):

@@ -88,8 +88,8 @@ def test_of_years_of_windows_a_forecast_holds_the_batches_at_work(workers):
 
         def batch(self, begin, offsets):
             made = super().batch(begin, offsets)
-            self.alive.add(made.segments.reals)
-            Counted.most = max(Counted.most, len(self.alive))
+            self.alive.add(made.segments.offsets)
+            Counted.most = max(Counted.most, sum(one.numel() for one in self.alive))
             return made
 
     data = dataset(hours=900)
@@ -98,4 +98,4 @@ def test_of_years_of_windows_a_forecast_holds_the_batches_at_work(workers):
     cover = Cover(rows, first)
     predict_in_parallel(fold(network(data)), cover, workers, compiled=False)
     assert len(cover) > 4
-    assert 1 <= Counted.most <= workers + 1
+    assert 1 <= Counted.most <= 128

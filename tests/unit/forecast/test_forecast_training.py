@@ -97,6 +97,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_training_in_one_line(runs):
     stopped.checkpoint.mkdir(parents=True)
     with pytest.raises(OihedgeError, match=r"checkpoint .*c\.safetensors cannot be written; got Is a directory"):
         stopped()
+    assert [path.name for path in stopped.checkpoint.parent.iterdir()] == ["c.safetensors"]
 
 
 def test_the_train_loss_of_an_epoch_is_the_mean_of_its_batches(runs, monkeypatch):
